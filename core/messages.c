@@ -1,0 +1,422 @@
+/*
+ * Messages: what is said in a thread. Each thread keeps a window of the newest; what leaves it is
+ * only in the log, and only counted here.
+ *
+ * Snapshot part: for each thread in order: varint older, varint evicted_seq, varint last_seq,
+ * varint count, then for each message of the window: varint seq (difference to the one before, or
+ * to evicted_seq), varint ts_ms, text sender, text content, ids mentions, nullable reply_to,
+ * nullable data.
+ */
+#include "core/internal.h"
+
+enum { RING_FIRST_CAP = 4 };
+
+/* ---- the window */
+
+static uint64_t message_weight(const struct message *m)
+{
+    return m->content.n + m->data.n;
+}
+
+uint32_t window_after(const struct window *w, uint64_t seq)
+{
+    uint32_t low = 0;
+    uint32_t high = w->count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (window_at(w, middle)->seq <= seq)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static void ring_grow(struct core_session *s, struct window *w)
+{
+    uint32_t cap = w->cap == 0 ? RING_FIRST_CAP : w->cap * 2;
+    struct message **ring = state_alloc(s, cap * sizeof(struct message *));
+    for (uint32_t i = 0; i < w->count; i++)
+        ring[i] = w->ring[(w->head + i) & (w->cap - 1)];
+    state_free(s, w->ring, w->cap * sizeof(struct message *));
+    w->ring = ring;
+    w->cap = cap;
+    w->head = 0;
+}
+
+/* The caller has remembered *w. */
+static void window_push(struct core_session *s, struct window *w, struct message *m)
+{
+    if (w->count == w->cap)
+        ring_grow(s, w);
+    state_set(s, w->ring[(w->head + w->count) & (w->cap - 1)], m);
+    w->count++;
+    w->bytes += message_weight(m);
+    w->last_seq = m->seq;
+}
+
+/* The caller has remembered *w. */
+static void window_evict(struct core_session *s, struct window *w)
+{
+    struct message *m = w->ring[w->head];
+    w->head = (w->head + 1) & (w->cap - 1);
+    w->count--;
+    w->bytes -= message_weight(m);
+    w->older++;
+    w->evicted_seq = m->seq;
+    state_free(s, m, m->size);
+}
+
+void messages_close(struct core_session *s, struct thread *t)
+{
+    struct window *w = &t->window;
+    journal_save(s, w, sizeof(*w));
+    while (w->count != 0)
+        window_evict(s, w);
+    state_free(s, w->ring, w->cap * sizeof(struct message *));
+    w->ring = NULL;
+    w->cap = 0;
+    w->head = 0;
+}
+
+void messages_free(struct core_session *s, struct thread *t)
+{
+    for (uint32_t i = 0; i < t->window.count; i++) {
+        const struct message *m = window_at(&t->window, i);
+        state_free(s, (void *)(uintptr_t)m, m->size);
+    }
+    state_free(s, t->window.ring, t->window.cap * sizeof(struct message *));
+}
+
+uint64_t core_thread_message_count(const struct core_session *s, struct str thread)
+{
+    const struct thread *t = thread_find(s, thread);
+    return t == NULL ? 0 : t->window.older + t->window.count;
+}
+
+/* ---- decide */
+
+/* Folds the mentions, each of which must be registered. */
+static enum core_decision fold_mentions(const struct deciding *d, struct core_ids *folded)
+{
+    const struct table *agents = &d->s->agents;
+    const struct core_ids *mentions = &d->command->f.mentions;
+    uint8_t *seen = seen_begin(agents, d->scratch);
+    folded->items = arena_alloc(d->scratch, mentions->n * sizeof(struct str));
+    for (uint32_t i = 0; i < mentions->n; i++) {
+        struct str id = mentions->items[i];
+        int64_t slot = table_slot(agents, table_hash(d->s, id), id);
+        if (slot == TABLE_NONE)
+            return refuse_unknown_agent(d, "mentions", id);
+        if (!seen_before(seen, slot))
+            folded->items[folded->n++] = id;
+    }
+    return CORE_EVENT;
+}
+
+static enum core_decision check_mentions(const struct deciding *d, const struct thread *t,
+                                         const struct core_ids *mentions)
+{
+    for (uint32_t i = 0; i < mentions->n; i++) {
+        if (participant_find(t, agent_find(d->s, mentions->items[i])) == NULL)
+            return refuse_outsider(d, "mentions", mentions->items[i]);
+    }
+    return CORE_EVENT;
+}
+
+/* Messages that have left the window are taken at their word: that they were here is in the log. */
+static enum core_decision check_reply(const struct deciding *d, const struct thread *t)
+{
+    struct str reply_to = d->command->f.reply_to;
+    const struct window *w = &t->window;
+    uint64_t seq = core_message_seq(reply_to);
+    if (seq == 0)
+        return refuse(d, CORE_E_MALFORMED, "reply_to", "A message's id is \"m\" and its seq.");
+    uint32_t i = seq > w->evicted_seq ? window_after(w, seq - 1) : 0;
+    bool known =
+        seq <= w->evicted_seq ? seq > t->created_seq : i < w->count && window_at(w, i)->seq == seq;
+    if (known)
+        return CORE_EVENT;
+    return refuse(d, CORE_E_UNKNOWN_MESSAGE, "reply_to",
+                  "There is no message \"%.*s\" in the thread \"%.*s\".", ID_PRINTF(reply_to),
+                  ID_PRINTF(t->id));
+}
+
+/* How many of the oldest messages make room for one more of `weight` bytes. */
+static uint32_t count_evicted(const struct core_session *s, const struct window *w, uint64_t weight)
+{
+    uint32_t evicted = 0;
+    uint64_t bytes = w->bytes + weight;
+    while (evicted < w->count &&
+           (w->count - evicted >= s->window_messages || bytes > s->window_bytes))
+        bytes -= message_weight(window_at(w, evicted++));
+    return evicted;
+}
+
+static enum core_decision decide(const struct deciding *d)
+{
+    const struct core_fields *wish = &d->command->f;
+    struct core_ids mentions = {0};
+    const struct thread *t = thread_find(d->s, wish->thread);
+    if (t == NULL)
+        return refuse_unknown_thread(d);
+    const struct agent *sender = agent_find(d->s, wish->sender);
+    if (sender == NULL)
+        return refuse_unknown_agent(d, "sender", wish->sender);
+    if (wish->mentions.n != 0 && fold_mentions(d, &mentions) == CORE_REFUSED)
+        return CORE_REFUSED;
+    if (t->closed)
+        return refuse_closed_thread(d);
+    if (participant_find(t, sender) == NULL)
+        return refuse_outsider(d, "sender", sender->id);
+    if (check_mentions(d, t, &mentions) == CORE_REFUSED)
+        return CORE_REFUSED;
+    if (wish->reply_to.p != NULL && check_reply(d, t) == CORE_REFUSED)
+        return CORE_REFUSED;
+    struct core_fields *f = event_from_command(d);
+    f->mentions = mentions;
+    f->id = made_id(d->scratch, 'm', d->event->seq);
+    f->evicted = count_evicted(d->s, &t->window, wish->content.n + wish->data.n);
+    f->given |= GIVEN(ID);
+    if (f->evicted != 0) {
+        f->older = t->window.older + f->evicted;
+        f->given |= GIVEN(EVICTED) | GIVEN(OLDER);
+    }
+    return CORE_EVENT;
+}
+
+/* ---- apply */
+
+static struct str pack(char **at, struct str text)
+{
+    if (text.p == NULL)
+        return text;
+    struct str copy = {*at, text.n};
+    memcpy(*at, text.p, text.n);
+    *at += text.n;
+    return copy;
+}
+
+static struct message *message_new(struct core_session *s, const struct message *from)
+{
+    size_t size = sizeof(*from) + from->sender.n + from->content.n + from->data.n +
+                  from->reply_to.n + from->mentions.n * sizeof(struct str);
+    for (uint32_t i = 0; i < from->mentions.n; i++)
+        size += from->mentions.items[i].n;
+    struct message *m = state_alloc(s, size);
+    m->seq = from->seq;
+    m->ts_ms = from->ts_ms;
+    m->size = size;
+    m->mentions = (struct core_ids){(struct str *)(m + 1), from->mentions.n};
+    char *at = (char *)(m->mentions.items + m->mentions.n);
+    m->sender = pack(&at, from->sender);
+    m->content = pack(&at, from->content);
+    m->data = pack(&at, from->data);
+    m->reply_to = pack(&at, from->reply_to);
+    for (uint32_t i = 0; i < from->mentions.n; i++)
+        m->mentions.items[i] = pack(&at, from->mentions.items[i]);
+    assert(at == (char *)m + size);
+    return m;
+}
+
+struct message message_of_event(const struct core_event *event)
+{
+    return (struct message){.seq = event->seq,
+                            .ts_ms = event->ts_ms,
+                            .sender = event->f.sender,
+                            .content = event->f.content,
+                            .data = event->f.data,
+                            .reply_to = event->f.reply_to,
+                            .mentions = event->f.mentions};
+}
+
+static int apply(struct core_session *s, const struct core_event *event, struct core_refusal *why)
+{
+    const struct core_fields *f = &event->f;
+    struct thread *t = thread_find(s, f->thread);
+    if (t == NULL || t->closed || f->content.p == NULL)
+        return broken(why, "the thread is unknown or closed, or there is no content");
+    if (participant_find(t, agent_find(s, f->sender)) == NULL)
+        return broken(why, "the sender takes no part in the thread");
+    struct window *w = &t->window;
+    if (f->evicted > w->count || (f->evicted != 0 && f->older != w->older + f->evicted))
+        return broken(why, "the window's content is not what the event says");
+    struct message from = message_of_event(event);
+    struct message *m = message_new(s, &from);
+    journal_save(s, w, sizeof(*w));
+    for (uint32_t i = 0; i < f->evicted; i++)
+        window_evict(s, w);
+    window_push(s, w, m);
+    return 0;
+}
+
+static bool window_sound(const struct core_session *s, const struct thread *t)
+{
+    const struct window *w = &t->window;
+    if (w->count > w->cap || w->count > s->window_messages || w->last_seq > s->seq)
+        return false;
+    if ((w->older == 0) != (w->evicted_seq == 0) || w->evicted_seq > w->last_seq)
+        return false;
+    if (w->count == 0)
+        return w->bytes == 0 && w->last_seq == w->evicted_seq;
+    return (w->bytes <= s->window_bytes || w->count == 1) && !t->closed &&
+           window_at(w, 0)->seq > w->evicted_seq && window_at(w, w->count - 1)->seq == w->last_seq;
+}
+
+static int check(const struct core_session *s, const struct core_event *event,
+                 struct core_refusal *why)
+{
+    const struct thread *t = thread_find(s, event->f.thread);
+    if (t == NULL || !window_sound(s, t) || t->window.last_seq != event->seq)
+        return broken(why, "the thread's window is not within its bounds");
+    return 0;
+}
+
+/* ---- patch and view */
+
+void message_json(const struct message *m, struct str thread, struct buf *out)
+{
+    buf_add_literal(out, "{\"id\":\"m");
+    buf_add_u64(out, m->seq);
+    buf_add_literal(out, "\",\"seq\":");
+    buf_add_u64(out, m->seq);
+    buf_add_literal(out, ",\"ts\":");
+    json_add_time(out, m->ts_ms);
+    if (thread.p != NULL) {
+        buf_add_literal(out, ",\"thread\":");
+        json_add_id(out, thread);
+    }
+    buf_add_literal(out, ",\"sender\":");
+    json_add_id(out, m->sender);
+    buf_add_literal(out, ",\"content\":");
+    json_add_string(out, m->content);
+    buf_add_literal(out, ",\"mentions\":");
+    json_add_ids(out, &m->mentions);
+    buf_add_literal(out, ",\"reply_to\":");
+    json_add_string(out, m->reply_to);
+    buf_add_literal(out, ",\"data\":");
+    buf_add_str(out, m->data.p != NULL ? m->data : STR("null"));
+    buf_add_byte(out, '}');
+}
+
+void core_message_json(const struct core_event *event, bool with_thread, struct buf *out)
+{
+    assert(event->type == CORE_MESSAGE_SEND);
+    struct message m = message_of_event(event);
+    message_json(&m, with_thread ? event->f.thread : (struct str){0}, out);
+}
+
+void messages_view(const struct thread *t, struct buf *out)
+{
+    buf_add_literal(out, ",\"older\":");
+    buf_add_u64(out, t->window.older);
+    buf_add_literal(out, ",\"messages\":[");
+    for (uint32_t i = 0; i < t->window.count; i++) {
+        if (i != 0)
+            buf_add_byte(out, ',');
+        message_json(window_at(&t->window, i), (struct str){0}, out);
+    }
+    buf_add_byte(out, ']');
+}
+
+static void patch_thread(struct buf *out, const char *op, struct str thread)
+{
+    patch_begin(out, op);
+    buf_add_literal(out, "/threads/");
+    buf_add_str(out, thread);
+}
+
+static void patch(const struct core_event *event, struct buf *out)
+{
+    const struct core_fields *f = &event->f;
+    for (uint32_t i = 0; i < f->evicted; i++) {
+        patch_thread(out, "remove", f->thread);
+        buf_add_literal(out, "/messages/0");
+        patch_end_path(out);
+    }
+    if (f->evicted != 0) {
+        patch_thread(out, "replace", f->thread);
+        buf_add_literal(out, "/older");
+        patch_value(out);
+        buf_add_u64(out, f->older);
+        patch_end(out);
+    }
+    patch_thread(out, "add", f->thread);
+    buf_add_literal(out, "/messages/-");
+    patch_value(out);
+    core_message_json(event, false, out);
+    patch_end(out);
+}
+
+/* ---- bytes */
+
+static void encode_window(const struct window *w, struct buf *out)
+{
+    uint64_t last = w->evicted_seq;
+    put_varint(out, w->older);
+    put_varint(out, w->evicted_seq);
+    put_varint(out, w->last_seq);
+    put_varint(out, w->count);
+    for (uint32_t i = 0; i < w->count; i++) {
+        const struct message *m = window_at(w, i);
+        put_varint(out, m->seq - last);
+        put_varint(out, (uint64_t)m->ts_ms);
+        put_text(out, m->sender);
+        put_text(out, m->content);
+        put_ids(out, &m->mentions);
+        put_nullable_text(out, m->reply_to);
+        put_nullable_text(out, m->data);
+        last = m->seq;
+    }
+}
+
+static void encode(const struct core_session *s, struct buf *out)
+{
+    const struct thread *t;
+    for (uint32_t at = 0; (t = table_next(&s->threads, &at)) != NULL;)
+        encode_window(&t->window, out);
+}
+
+static void decode_message(struct core_session *s, struct window *w, struct reader *in,
+                           struct arena *scratch)
+{
+    uint64_t step = get_seq(in);
+    struct message from = {.seq = w->last_seq + step, .ts_ms = get_time(in)};
+    from.sender = get_id(in);
+    from.content = get_text(in);
+    from.mentions = get_ids(in, scratch);
+    from.reply_to = get_nullable_text(in);
+    from.data = get_nullable_text(in);
+    if (step == 0 || from.seq > s->seq)
+        in->failed = true;
+    if (!in->failed)
+        window_push(s, w, message_new(s, &from));
+}
+
+static void decode(struct core_session *s, struct reader *in, struct arena *scratch)
+{
+    struct thread *t;
+    for (uint32_t at = 0; (t = table_next(&s->threads, &at)) != NULL && !in->failed;) {
+        struct window *w = &t->window;
+        w->older = get_seq(in);
+        w->evicted_seq = get_seq(in);
+        uint64_t last_seq = get_seq(in);
+        w->last_seq = w->evicted_seq;
+        for (uint32_t left = get_count(in); left != 0 && !in->failed; left--)
+            decode_message(s, w, in, scratch);
+        if (w->last_seq != last_seq || !window_sound(s, t) ||
+            (last_seq != 0 && last_seq <= t->created_seq))
+            in->failed = true;
+    }
+}
+
+const struct slice messages_slice = {
+    .name = "messages",
+    .types = SLICE_TYPE(MESSAGE_SEND),
+    .decide = decide,
+    .apply = apply,
+    .check = check,
+    .patch = patch,
+    .encode = encode,
+    .decode = decode,
+};
