@@ -1,0 +1,683 @@
+/*
+ * commands: one request's commands to one session.
+ *
+ * Normal path: look at the idempotency key, then at the expected seq; decide and apply each
+ * command in order; encode the events and keys into one record; reserve room in the log; append.
+ * One request is one record, so that a crash keeps all of it or nothing. The answer waits for the
+ * commit like everything that leaves the shard.
+ *
+ * All of a request runs between core_begin and core_keep: where the log has no room, or an atomic
+ * batch is refused half-way, core_undo brings the session back, and keys and wake-up marks go too.
+ * A big batch runs in slices over several turns; meanwhile its session is busy and what comes for
+ * it queues behind.
+ */
+#include "shards/shard.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+struct run {
+    uint32_t at; /* the next command */
+    unsigned wants;
+    uint64_t first_seq;
+    uint32_t events_n;
+    uint32_t keys_n; /* added to the session's keys, this request's own included */
+    struct buf events;
+    struct buf keys;
+    struct buf record;
+    struct frame_builder frame;
+    uint64_t membership_seq;
+    bool begun; /* the session began with this request */
+    bool single_event;
+    struct core_hash key, body; /* of the whole request, where it has a key */
+    bool refused;               /* atomic: by command `at` */
+    unsigned refused_error;
+    struct core_refusal why;
+};
+
+enum { RECORD_HINT_BYTES = 512 /* a small command with its overhead */ };
+
+static struct run *run_new(struct shard *shard)
+{
+    struct run *run = shard->spare_run;
+    shard->spare_run = NULL;
+    if (run == NULL) {
+        run = mem_alloc(sizeof(*run));
+        *run = (struct run){0};
+    }
+    return run;
+}
+
+static void run_destroy(struct run *run)
+{
+    buf_free(&run->events);
+    buf_free(&run->keys);
+    buf_free(&run->record);
+    frame_builder_free(&run->frame);
+    free(run);
+}
+
+static void run_free(struct shard *shard, struct request *request)
+{
+    enum { KEEP_BYTES = 64 * 1024 };
+    struct run *run = request->work;
+    request->work = NULL;
+    if (shard->spare_run != NULL || run->record.cap > KEEP_BYTES || run->events.cap > KEEP_BYTES ||
+        run->keys.cap > KEEP_BYTES) {
+        run_destroy(run);
+        return;
+    }
+    run->at = run->events_n = run->keys_n = 0;
+    run->events.n = run->keys.n = run->record.n = 0;
+    run->frame.n = 0;
+    run->frame.bytes.n = 0;
+    run->membership_seq = 0;
+    run->begun = run->single_event = run->refused = false;
+    shard->spare_run = run;
+}
+
+void commands_free_spare(struct shard *shard)
+{
+    if (shard->spare_run != NULL)
+        run_destroy(shard->spare_run);
+    shard->spare_run = NULL;
+}
+
+void commands_stand(const struct session *session, struct request *request)
+{
+    if (session->core == NULL)
+        return;
+    request->seq = core_session_seq(session->core);
+    memcpy(request->epoch, session->epoch_text, sizeof(request->epoch));
+}
+
+static int64_t event_time(const struct shard *shard, const struct session *session)
+{
+    int64_t last = session->core != NULL ? core_session_ts_ms(session->core) : 0;
+    return shard->wall_ms > last ? shard->wall_ms : last;
+}
+
+/* ---- answering again what was answered before */
+
+struct replay {
+    struct log_read read;
+    struct shard *shard;
+    struct session *session;
+    struct request *request;
+    struct key_entry entry;
+};
+
+static void answer_single(struct request *request, uint64_t seq, const struct core_event *event)
+{
+    struct buf *out = &request->body;
+    buf_add_literal(out, "{\"seq\":");
+    buf_add_u64(out, seq);
+    if (event == NULL) {
+        buf_add_literal(out, ",\"events\":[]}");
+        return;
+    }
+    char scratch[24];
+    struct str made = core_event_made(event, scratch);
+    if (made.p != NULL) {
+        request->made = arena_copy(&request->arena, made);
+        buf_add_literal(out, ",\"id\":");
+        json_add_string(out, made);
+    }
+    buf_add_literal(out, ",\"events\":[");
+    core_event_json(event, out);
+    buf_add_literal(out, "]}");
+}
+
+/* Finds the answer in the record that holds it. */
+static int replay_answer(struct replay *replay)
+{
+    struct shard *shard = replay->shard;
+    struct record_reader reader;
+    struct key_entry key;
+    struct str answer;
+    int more = record_read_begin(&reader, &replay->read.record);
+    while (more == 0 && (more = record_read_key(&reader, &key, &answer)) == 1) {
+        bool ours = key.key.low == replay->entry.key.low && key.key.high == replay->entry.key.high;
+        if (ours && replay->entry.flags & KEY_BATCH) {
+            buf_add_str(&replay->request->body, answer);
+            return 0;
+        }
+        more = 0;
+    }
+    if (more != 0)
+        return -1;
+    struct core_event event;
+    while (record_read_event(&reader, &shard->scratch, &event) == 1) {
+        if (event.seq == replay->entry.seq) {
+            answer_single(replay->request, event.seq, &event);
+            return 0;
+        }
+    }
+    return -1;
+}
+
+static void replay_done(struct log_read *read, int result)
+{
+    struct replay *replay = read->owner;
+    struct shard *shard = replay->shard;
+    struct request *request = replay->request;
+    shard->histories--;
+    shard->stats.history_records++;
+    if (result != 0 || replay_answer(replay) != 0)
+        shard_refuse(shard, NULL, request, CORE_E_INVARIANT, NULL,
+                     "the first answer cannot be read back");
+    else
+        shard_reply(shard, request);
+    arena_reset(&shard->scratch);
+    log_read_release(read);
+    replay->session->pins--;
+    session_drop_if_vacant(shard, replay->session);
+    free(replay);
+}
+
+static void commands_replay(struct shard *shard, struct session *session, struct request *request,
+                            const struct key_entry *entry)
+{
+    if (session->dirty > log_committed(shard->log)) {
+        shard_retry_committed(shard, session, request); /* the first answer is not out yet */
+        return;
+    }
+    request->replayed = true;
+    commands_stand(session, request);
+    request->seq = entry->seq;
+    shard->stats.replayed++;
+    if (!(entry->flags & (KEY_BATCH | KEY_EVENT))) {
+        answer_single(request, entry->seq, NULL);
+        shard_reply(shard, request);
+        return;
+    }
+    struct replay *replay = mem_alloc(sizeof(*replay));
+    *replay =
+        (struct replay){.shard = shard, .session = session, .request = request, .entry = *entry};
+    replay->read.owner = replay;
+    replay->read.done = replay_done;
+    session->pins++;
+    shard->histories++;
+    log_read(shard->log, &replay->read, entry->position);
+}
+
+/* ---- one command */
+
+static void result_begin(struct request *request, const struct run *run)
+{
+    if (!request->batch)
+        return;
+    if (run->at == 0)
+        buf_add_literal(&request->body, "{\"results\":[");
+    else
+        buf_add_byte(&request->body, ',');
+}
+
+static void result_ok(struct request *request, uint64_t seq, struct str made)
+{
+    buf_add_literal(&request->body, "{\"status\":200,\"seq\":");
+    buf_add_u64(&request->body, seq);
+    if (made.p != NULL) {
+        buf_add_literal(&request->body, ",\"id\":");
+        json_add_string(&request->body, made);
+    }
+    buf_add_byte(&request->body, '}');
+}
+
+static void result_problem(struct request *request, unsigned error, const struct core_refusal *why)
+{
+    buf_add_literal(&request->body, "{\"status\":");
+    buf_add_u64(&request->body, (uint64_t)request_error_status(error));
+    buf_add_literal(&request->body, ",\"error\":");
+    answer_problem(&request->body, error, why);
+    buf_add_byte(&request->body, '}');
+}
+
+static bool run_refuse(struct shard *shard, struct request *request, unsigned error,
+                       const struct core_refusal *why)
+{
+    struct run *run = request->work;
+    shard->stats.refused++;
+    if (request->batch && !request->atomic) {
+        result_problem(request, error, why);
+        return true;
+    }
+    run->refused = true;
+    run->refused_error = error;
+    run->why = *why;
+    return false;
+}
+
+/* The id of what a command made, from the command itself: for a repeated item of a batch, whose
+ * answer holds no events. */
+static struct str made_by(const struct session *session, const struct core_command *command,
+                          const struct key_entry *entry, char scratch[24])
+{
+    struct core_event event = {.type = command->type, .seq = entry->seq, .f = command->f};
+    if (!(entry->flags & KEY_MADE))
+        return (struct str){0};
+    if (command->type == CORE_SESSION_CREATE)
+        return session_id(session);
+    event.f.fresh = true;
+    if (command->type == CORE_MESSAGE_SEND ||
+        (command->type == CORE_THREAD_CREATE && !(command->f.given >> CORE_FIELD_THREAD & 1))) {
+        int n = snprintf(scratch, 24, "%c%llu", command->type == CORE_MESSAGE_SEND ? 'm' : 't',
+                         (unsigned long long)entry->seq);
+        return (struct str){scratch, (size_t)n};
+    }
+    return core_event_made(&event, scratch);
+}
+
+/* 1: this item was answered before and has been answered again; 0: it is new; -1: refused. */
+static int item_again(struct shard *shard, struct session *session, struct request *request,
+                      const struct request_command *item, struct core_hash key,
+                      struct core_hash body)
+{
+    struct key_entry *entry = keys_find(session, key, event_time(shard, session));
+    char scratch[24];
+    if (entry == NULL)
+        return 0;
+    if (entry->body.low != body.low || entry->body.high != body.high) {
+        struct core_refusal why = {.code = CORE_E_KEY_REUSED, .field = "key"};
+        snprintf(why.detail, sizeof(why.detail),
+                 "this idempotency key was used with another command");
+        return run_refuse(shard, request, CORE_E_KEY_REUSED, &why) ? 1 : -1;
+    }
+    shard->stats.replayed++;
+    result_ok(request, entry->seq, made_by(session, &item->command, entry, scratch));
+    return 1;
+}
+
+static void item_remember(struct shard *shard, struct session *session, struct run *run,
+                          struct core_hash key, struct core_hash body,
+                          const struct core_event *event)
+{
+    char scratch[24];
+    struct key_entry entry = {.key = key, .body = body, .ts_ms = event_time(shard, session)};
+    entry.seq = core_session_seq(session->core);
+    if (event != NULL) {
+        entry.flags = KEY_EVENT;
+        if (core_event_made(event, scratch).p != NULL)
+            entry.flags |= KEY_MADE;
+    }
+    keys_add(session, &entry);
+    record_add_key(&run->keys, &entry, (struct str){0});
+    run->keys_n++;
+}
+
+static void run_note_event(struct shard *shard, struct session *session, struct run *run,
+                           const struct core_event *event)
+{
+    core_event_encode(event, &run->events);
+    run->events_n++;
+    shard->stats.events++;
+    if (run->wants != 0)
+        frame_builder_add(&run->frame, run->wants, event);
+    if (session->waiters != NULL)
+        inbox_mark(session, event);
+    switch (event->type) {
+    case CORE_AGENT_REGISTER:
+    case CORE_AGENT_LEAVE:
+    case CORE_THREAD_CREATE:
+    case CORE_THREAD_ADD:
+    case CORE_THREAD_REMOVE:
+        run->membership_seq = event->seq;
+        break;
+    default:
+        break;
+    }
+}
+
+static bool expected_met(const struct session *session, uint64_t expected, struct core_refusal *why)
+{
+    uint64_t seq = core_session_seq(session->core);
+    if (seq == expected)
+        return true;
+    *why = (struct core_refusal){.code = CORE_E_EXPECTED_SEQ, .field = "expected_seq", .seq = seq};
+    snprintf(why->detail, sizeof(why->detail), "the session stands at seq %llu, not at %llu",
+             (unsigned long long)seq, (unsigned long long)expected);
+    return false;
+}
+
+/* False: the whole request is refused (a single command, or an atomic batch). */
+static bool run_command(struct shard *shard, struct session *session, struct request *request)
+{
+    struct run *run = request->work;
+    const struct request_command *item = &request->commands[run->at];
+    struct core_refusal why;
+    struct core_event event;
+    struct core_hash key = {0}, body = {0};
+    bool has_key = request->batch && item->key.p != NULL && item->bad == NULL;
+    char scratch[24];
+
+    shard->stats.commands++;
+    result_begin(request, run);
+    if (item->bad != NULL)
+        return run_refuse(shard, request, item->bad->code, item->bad);
+    if (has_key) {
+        key = key_hash(request->caller, item->key);
+        body = key_body_hash(item, 1, false, false);
+        int again = item_again(shard, session, request, item, key, body);
+        if (again != 0)
+            return again > 0;
+    }
+    if (item->has_expected && !expected_met(session, item->expected_seq, &why))
+        return run_refuse(shard, request, CORE_E_EXPECTED_SEQ, &why);
+
+    enum core_decision decision =
+        core_decide(session->core, &item->command, shard->wall_ms, &shard->scratch, &event, &why);
+    if (decision == CORE_REFUSED)
+        return run_refuse(shard, request, why.code, &why);
+    if (decision == CORE_EVENT) {
+        if (core_apply(session->core, &event, &why) != 0)
+            return run_refuse(shard, request, why.code, &why);
+        run_note_event(shard, session, run, &event);
+    }
+    if (has_key)
+        item_remember(shard, session, run, key, body, decision == CORE_EVENT ? &event : NULL);
+    uint64_t seq = core_session_seq(session->core);
+    const struct core_event *made = decision == CORE_EVENT ? &event : NULL;
+    if (request->batch) {
+        result_ok(request, seq, made ? core_event_made(made, scratch) : (struct str){0});
+    } else {
+        answer_single(request, seq, made);
+        run->single_event = made != NULL;
+    }
+    return true;
+}
+
+/* ---- the whole request */
+
+static void run_undo(struct shard *shard, struct session *session, struct request *request)
+{
+    struct run *run = request->work;
+    core_undo(session->core);
+    keys_undo(session, run->keys_n);
+    inbox_unmark(session);
+    shard->stats.events -= run->events_n;
+    if (run->begun)
+        session_end(shard, session);
+}
+
+/* All or none, and it is none: each result says why. */
+static void answer_atomic_refused(struct request *request)
+{
+    struct run *run = request->work;
+    struct core_refusal undone = {.code = CORE_E_REFUSED};
+    snprintf(undone.detail, sizeof(undone.detail),
+             "not applied, because command %u of this atomic batch was refused", run->at);
+    request->body.n = 0;
+    buf_add_literal(&request->body, "{\"results\":[");
+    for (uint32_t i = 0; i < request->commands_n; i++) {
+        if (i != 0)
+            buf_add_byte(&request->body, ',');
+        if (i == run->at)
+            result_problem(request, run->refused_error, &run->why);
+        else
+            result_problem(request, CORE_E_REFUSED, &undone);
+    }
+    buf_add_literal(&request->body, "],\"seq\":");
+    buf_add_u64(&request->body, request->seq);
+    buf_add_byte(&request->body, '}');
+}
+
+static void run_refused(struct shard *shard, struct session *session, struct request *request)
+{
+    struct run *run = request->work;
+    run_undo(shard, session, request);
+    request->seq = session->core != NULL ? core_session_seq(session->core) : 0;
+    commands_stand(session, request);
+    request->error = request->batch ? (unsigned)CORE_E_REFUSED : run->refused_error;
+    request->refusal = run->why;
+    if (request->batch)
+        answer_atomic_refused(request);
+    else
+        request->body.n = 0;
+    run_free(shard, request);
+    shard_reply_committed(shard, session, request);
+}
+
+static void run_no_room(struct shard *shard, struct session *session, struct request *request,
+                        int result)
+{
+    run_undo(shard, session, request);
+    run_free(shard, request);
+    request->body.n = 0;
+    request->made = (struct str){0};
+    if (result == -EAGAIN) {
+        shard_stall(shard, request);
+    } else if (result == -EFBIG) {
+        shard_refuse(shard, session, request, CORE_E_TOO_LARGE, NULL,
+                     "these commands are more than one record of the log can hold");
+    } else if (result == -ENOSPC) {
+        shard->stats.no_space++;
+        shard_refuse(shard, session, request, REQUEST_E_NO_SPACE, NULL,
+                     "the disk that holds the log is full; reading goes on");
+    } else {
+        shard_refuse(shard, session, request, REQUEST_E_UNAVAILABLE, NULL, "the log has failed");
+    }
+}
+
+static void run_encode_record(struct shard *shard, struct session *session, struct request *request)
+{
+    struct run *run = request->work;
+    uint32_t keys_n = run->keys_n;
+    if (request->key.p != NULL) {
+        struct key_entry entry = {.key = run->key, .body = run->body};
+        entry.ts_ms = event_time(shard, session);
+        entry.seq = core_session_seq(session->core);
+        entry.flags = request->batch ? KEY_BATCH : run->single_event ? KEY_EVENT : 0;
+        if (request->made.p != NULL)
+            entry.flags |= KEY_MADE;
+        keys_add(session, &entry);
+        run->keys_n++;
+        record_add_count(&run->record, keys_n + 1);
+        record_add_key(&run->record, &entry, buf_str(&request->body));
+    } else {
+        record_add_count(&run->record, keys_n);
+    }
+    buf_add_str(&run->record, buf_str(&run->keys));
+    buf_add_str(&run->record, buf_str(&run->events));
+}
+
+/* Into the log, or back to where we were. */
+static void run_finish(struct shard *shard, struct session *session, struct request *request)
+{
+    struct run *run = request->work;
+    commands_stand(session, request);
+    if (request->batch) {
+        buf_add_literal(&request->body, "],\"seq\":");
+        buf_add_u64(&request->body, request->seq);
+        buf_add_byte(&request->body, '}');
+    }
+    if (run->begun && run->events_n == 0) { /* nothing created it after all */
+        run_undo(shard, session, request);
+        run_free(shard, request);
+        shard_reply_committed(shard, session, request);
+        return;
+    }
+    if (run->events_n != 0 || run->keys_n != 0 || request->key.p != NULL) {
+        run_encode_record(shard, session, request);
+        int result = log_reserve(shard->log, run->record.n);
+        if (result != 0) {
+            run_no_room(shard, session, request, result);
+            return;
+        }
+        struct log_record record = {
+            .type = LOG_RECORD_EVENTS,
+            .session = session_id(session),
+            .epoch = session->epoch,
+            .seq = core_session_seq(session->core) + 1 - run->events_n,
+            .events = run->events_n,
+            .ts_ms = core_session_ts_ms(session->core),
+            .previous = session->head,
+            .body = buf_str(&run->record),
+        };
+        shard_append(shard, session, &record, frame_builder_take(&run->frame));
+        keys_place(session, run->keys_n, session->head);
+    }
+    core_keep(session->core);
+    if (run->membership_seq != 0)
+        session->membership_seq = run->membership_seq;
+    if (session->waiters != NULL)
+        inbox_wake_marked(shard, session);
+    run_free(shard, request);
+    shard_reply_committed(shard, session, request);
+}
+
+static int64_t clock_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
+
+/* True: all commands have been looked at (or one has refused the whole). */
+static bool run_slice(struct shard *shard, struct session *session, struct request *request)
+{
+    struct run *run = request->work;
+    int64_t started_ns = request->commands_n > SLICE_STEPS ? clock_ns() : 0;
+    for (; run->at < request->commands_n; run->at++) {
+        if (run->at % SLICE_STEPS == SLICE_STEPS - 1 && clock_ns() - started_ns > SLICE_NS)
+            return false;
+        bool going_on = run_command(shard, session, request);
+        arena_reset(&shard->scratch);
+        if (!going_on)
+            return true;
+    }
+    return true;
+}
+
+/* Key, expected seq, room: what is looked at before anything is decided. False: answered. */
+static bool run_begin(struct shard *shard, struct session *session, struct request *request)
+{
+    struct core_hash key = {0}, body = {0};
+    if (request->key.p != NULL) {
+        key = key_hash(request->caller, request->key);
+        body =
+            key_body_hash(request->commands, request->commands_n, request->batch, request->atomic);
+        const struct key_entry *entry = keys_find(session, key, event_time(shard, session));
+        if (entry != NULL && (entry->body.low != body.low || entry->body.high != body.high)) {
+            shard_refuse(shard, session, request, CORE_E_KEY_REUSED, "Idempotency-Key",
+                         "this idempotency key was used with another body");
+            return false;
+        }
+        if (entry != NULL) {
+            commands_replay(shard, session, request, entry);
+            return false;
+        }
+    }
+    if (request->expected_epoch.p != NULL) {
+        struct str epoch = {session->epoch_text, strlen(session->epoch_text)};
+        uint64_t seq = session->core != NULL ? core_session_seq(session->core) : 0;
+        if (seq == 0 || seq != request->expected_seq ||
+            !str_equal(epoch, request->expected_epoch)) {
+            request->refusal.seq = seq;
+            commands_stand(session, request);
+            shard_refuse(shard, session, request, CORE_E_EXPECTED_SEQ, "If-Match",
+                         "the session stands at \"%s-%llu\"", session->epoch_text,
+                         (unsigned long long)seq);
+            return false;
+        }
+    }
+    int room = log_reserve(shard->log, RECORD_HINT_BYTES);
+    if (room == -EAGAIN) {
+        shard_stall(shard, request);
+        return false;
+    }
+    struct run *run = run_new(shard);
+    request->work = run;
+    run->key = key;
+    run->body = body;
+    run->begun = session->core == NULL;
+    if (run->begun)
+        session_begin(shard, session, 0);
+    run->wants = follow_wants(session);
+    core_begin(session->core);
+    return true;
+}
+
+bool commands_create(const struct request *request)
+{
+    for (uint32_t i = 0; i < request->commands_n; i++) {
+        if (request->commands[i].command.type == CORE_SESSION_CREATE)
+            return true;
+    }
+    return false;
+}
+
+void commands_execute(struct shard *shard, struct session *session, struct request *request)
+{
+    session->pins++;
+    bool going_on = request->work != NULL;
+    if (!going_on && session->core == NULL && !commands_create(request)) {
+        shard_refuse(shard, session, request, CORE_E_UNKNOWN_SESSION, "session",
+                     "there is no session \"%.*s\"", (int)request->session.n, request->session.p);
+    } else if (going_on || run_begin(shard, session, request)) {
+        bool all = run_slice(shard, session, request);
+        struct run *run = request->work;
+        if (!all) {
+            session->busy = true;
+            shard_go_on(shard, request);
+        } else {
+            if (run->refused)
+                run_refused(shard, session, request);
+            else
+                run_finish(shard, session, request);
+            if (going_on)
+                shard_unbusy(shard, session);
+        }
+    }
+    session->pins--;
+    session_drop_if_vacant(shard, session);
+}
+
+void commands_delete(struct shard *shard, struct session *session, struct request *request)
+{
+    struct str epoch = {session->epoch_text, strlen(session->epoch_text)};
+    uint64_t seq = session->core != NULL ? core_session_seq(session->core) : 0;
+    if (session->core == NULL) {
+        shard_refuse(shard, session, request, CORE_E_UNKNOWN_SESSION, "session",
+                     "there is no session \"%.*s\"", (int)request->session.n, request->session.p);
+        return;
+    }
+    if (request->expected_epoch.p != NULL &&
+        (seq != request->expected_seq || !str_equal(epoch, request->expected_epoch))) {
+        request->refusal.seq = seq;
+        shard_refuse(shard, session, request, CORE_E_EXPECTED_SEQ, "If-Match",
+                     "the session stands at \"%s-%llu\"", session->epoch_text,
+                     (unsigned long long)seq);
+        return;
+    }
+    int room = log_reserve_tombstone(shard->log, 0);
+    if (room == -EAGAIN) {
+        shard_stall(shard, request);
+        return;
+    }
+    if (room != 0) {
+        shard->stats.no_space++;
+        shard_refuse(shard, session, request,
+                     room == -ENOSPC ? REQUEST_E_NO_SPACE : REQUEST_E_UNAVAILABLE, NULL,
+                     "there is no room in the log for the deletion");
+        return;
+    }
+    struct log_record record = {
+        .type = LOG_RECORD_TOMBSTONE,
+        .session = session_id(session),
+        .epoch = session->epoch,
+        .seq = seq + 1,
+        .ts_ms = event_time(shard, session),
+        .previous = session->head,
+    };
+    commands_stand(session, request);
+    shard_append(shard, session, &record, NULL);
+    struct effect *effect = shard_effect(shard, session->dirty, EFFECT_ENDED);
+    effect->session = session;
+    effect->epoch = session->epoch;
+    session->pins++;
+    inbox_wake_all(shard, session);
+    session_end(shard, session);
+    shard_reply_committed(shard, session, request);
+}

@@ -1,0 +1,222 @@
+/*
+ * follow: feeds, and the frames that go to them.
+ *
+ * REQUEST_FOLLOW attaches the asking frontend at the seq where the session stands now: every frame
+ * of a later event will be delivered. What lies before is the answer: a snapshot of exactly that
+ * seq, or the events since the follower's own position, read from the log a piece at a time (the
+ * follower asks for the next piece with `until`). So snapshot, history and live join without a
+ * gap and without a lock, and how far behind a follower is costs the writer nothing.
+ *
+ * A frame is encoded once, when its events are applied, if anybody follows.
+ */
+#include "shards/shard.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+/* ---- frames */
+
+void frame_builder_add(struct frame_builder *builder, unsigned wants,
+                       const struct core_event *event)
+{
+    if (builder->n == builder->cap) {
+        builder->cap = builder->cap != 0 ? builder->cap * 2 : 16;
+        builder->items = mem_realloc(builder->items, builder->cap * sizeof(*builder->items));
+    }
+    struct frame_item *item = &builder->items[builder->n++];
+    struct buf *out = &builder->bytes;
+    *item = (struct frame_item){.seq = event->seq};
+    if (wants & WANTS_PATCHES) {
+        item->patch_offset = (uint32_t)out->n;
+        buf_add_literal(out, "{\"seq\":");
+        buf_add_u64(out, event->seq);
+        buf_add_literal(out, ",\"ts\":");
+        json_add_time(out, event->ts_ms);
+        buf_add_literal(out, ",\"type\":\"");
+        const char *name = core_type_spec(event->type)->event_name;
+        buf_add(out, name, strlen(name));
+        buf_add_literal(out, "\",\"actor\":");
+        json_add_string(out, core_event_actor(event));
+        buf_add_literal(out, ",\"ops\":");
+        core_event_patch(event, out);
+        buf_add_byte(out, '}');
+        item->patch_size = (uint32_t)out->n - item->patch_offset;
+    }
+    if (wants & WANTS_EVENTS) {
+        item->event_offset = (uint32_t)out->n;
+        core_event_json(event, out);
+        item->event_size = (uint32_t)out->n - item->event_offset;
+    }
+}
+
+struct frame *frame_builder_take(struct frame_builder *builder)
+{
+    if (builder->n == 0)
+        return NULL;
+    size_t items_bytes = builder->n * sizeof(*builder->items);
+    struct frame *frame = mem_alloc(sizeof(*frame) + items_bytes + builder->bytes.n);
+    atomic_init(&frame->references, 1);
+    frame->items_n = builder->n;
+    frame->items = (struct frame_item *)(frame + 1);
+    frame->bytes = (char *)frame->items + items_bytes;
+    memcpy(frame->items, builder->items, items_bytes);
+    memcpy(frame->bytes, builder->bytes.p, builder->bytes.n);
+    frame->first_seq = builder->items[0].seq;
+    frame->last_seq = builder->items[builder->n - 1].seq;
+    builder->n = 0;
+    builder->bytes.n = 0;
+    return frame;
+}
+
+void frame_builder_free(struct frame_builder *builder)
+{
+    free(builder->items);
+    buf_free(&builder->bytes);
+    *builder = (struct frame_builder){0};
+}
+
+/* ---- feeds */
+
+unsigned follow_wants(const struct session *session)
+{
+    unsigned wants = 0;
+    for (const struct feed *feed = session->feeds; feed != NULL; feed = feed->next)
+        wants |= feed->epoch == session->epoch ? feed->wants : 0u;
+    return wants;
+}
+
+static void follow_attach(struct session *session, const struct request *request)
+{
+    struct feed *feed = session->feeds;
+    while (feed != NULL && feed->frontend != request->frontend)
+        feed = feed->next;
+    if (feed == NULL) {
+        feed = mem_alloc(sizeof(*feed));
+        feed->next = session->feeds;
+        feed->frontend = request->frontend;
+        session->feeds = feed;
+    }
+    feed->token = request->feed;
+    feed->epoch = session->epoch;
+    feed->wants = (uint8_t)request->wants;
+}
+
+void follow_end(struct shard *shard, struct session *session, struct request *request)
+{
+    for (struct feed **at = &session->feeds; *at != NULL;) {
+        struct feed *feed = *at;
+        if (feed->frontend == request->frontend && feed->token == request->feed) {
+            *at = feed->next;
+            free(feed);
+        } else {
+            at = &feed->next;
+        }
+    }
+    shard_reply(shard, request);
+}
+
+void follow_ended(struct shard *shard, struct session *session, uint64_t epoch)
+{
+    for (struct feed **at = &session->feeds; *at != NULL;) {
+        struct feed *feed = *at;
+        if (feed->epoch == epoch) {
+            shard_notify(shard, feed->frontend, feed->token, NOTICE_ENDED);
+            *at = feed->next;
+            free(feed);
+        } else {
+            at = &feed->next;
+        }
+    }
+}
+
+/* ---- catching up from the log */
+
+static bool follow_visit(struct history *history, const struct core_event *event)
+{
+    struct frame_builder *builder = history->u.frame;
+    frame_builder_add(builder, history->request->wants, event);
+    history->request->upto = event->seq;
+    return builder->bytes.n < CATCH_UP_BYTES;
+}
+
+static void follow_read_done(struct history *history, int error)
+{
+    struct shard *shard = history->shard;
+    struct request *request = history->request;
+    struct frame_builder *builder = history->u.frame;
+    request->frame = frame_builder_take(builder);
+    frame_builder_free(builder);
+    free(builder);
+    if (error == -ENOENT)
+        shard_refuse(shard, history->session, request, CORE_E_UNKNOWN_SESSION, "session",
+                     "the session was deleted");
+    else if (error != 0)
+        shard_refuse(shard, history->session, request, CORE_E_INVARIANT, NULL,
+                     "the session's events cannot be read back");
+    else
+        shard_reply(shard, request);
+    history_free(history);
+}
+
+static void follow_read(struct shard *shard, struct session *session, struct request *request)
+{
+    if (request->until > session->committed_seq) {
+        shard_retry_committed(shard, session, request);
+        return;
+    }
+    struct history *history = history_new(shard, session, request);
+    history->after = request->after;
+    history->until = request->until;
+    history->visit = follow_visit;
+    history->done = follow_read_done;
+    history->u.frame = mem_alloc(sizeof(*history->u.frame));
+    *history->u.frame = (struct frame_builder){0};
+    request->upto = request->after;
+    history_start(history);
+}
+
+/* Why `after` cannot be gone on from, NULL: it can. */
+static const char *follow_stale(const struct session *session, const struct request *request)
+{
+    struct str epoch = {session->epoch_text, strlen(session->epoch_text)};
+    if (request->stale != NULL)
+        return request->stale;
+    if (request->after_epoch.p != NULL && !str_equal(request->after_epoch, epoch))
+        return "another epoch: the session was deleted and made again, or data was lost";
+    if (request->after > core_session_seq(session->core))
+        return "a seq that the session has not reached";
+    return NULL;
+}
+
+void follow_begin(struct shard *shard, struct session *session, struct request *request)
+{
+    if (session->core == NULL) {
+        shard_refuse(shard, session, request, CORE_E_UNKNOWN_SESSION, "session",
+                     "there is no session \"%.*s\"", (int)request->session.n, request->session.p);
+        return;
+    }
+    for (const struct feed *feed = session->feeds; feed != NULL; feed = feed->next) {
+        if (feed->epoch != session->epoch) { /* followers of the life before are told first */
+            shard_retry_committed(shard, session, request);
+            return;
+        }
+    }
+    commands_stand(session, request);
+    if (request->until != 0) {
+        follow_read(shard, session, request);
+        return;
+    }
+    follow_attach(session, request);
+    request->attached = request->seq;
+    bool positioned = request->has_after || request->stale != NULL;
+    const char *stale = positioned ? follow_stale(session, request) : NULL;
+    if (positioned && stale == NULL && request->after < request->attached) {
+        request->until = request->attached;
+        follow_read(shard, session, request);
+        return;
+    }
+    request->upto = request->attached;
+    if (stale != NULL || (!positioned && request->wants & WANTS_PATCHES))
+        query_envelope(session, stale, &request->body);
+    shard_reply_committed(shard, session, request);
+}

@@ -1,0 +1,36 @@
+/*
+ * Every bound of the rooms between frontends and the log, with what happens at it.
+ */
+#ifndef ATOLL_SHARDS_LIMITS_H
+#define ATOLL_SHARDS_LIMITS_H
+
+enum {
+    /* Requests on their way to one shard from one frontend: mailbox_send refuses, 503. */
+    REQUEST_RING_ITEMS = 8192,
+    /* Replies, frames and notices on their way back. Half is for replies: as many requests may be
+     * outstanding. The other half is for the rest: frames that do not fit detach their feed. */
+    REPLY_RING_ITEMS = 16384,
+    REPLY_CREDITS = REPLY_RING_ITEMS / 2,
+    /* Requests taken from one ring in one turn: the rest waits for the next. */
+    TURN_REQUESTS_MAX = 512,
+    /* Commands of one batch, sessions of one list, … worked on before the clock is looked at. */
+    SLICE_STEPS = 64,
+    /* Nothing holds a turn longer than this on purpose; what is not done goes on next turn. */
+    SLICE_NS = 1000 * 1000,
+    /* Sessions that one turn looks at for a list: the rest in the next. */
+    LIST_STEPS = 2000,
+    /* Requests queued behind a busy session (a batch in slices): 503 for the next. */
+    SESSION_QUEUE_MAX = 1024,
+    /* Idempotency keys kept for a session: the oldest leaves. And for how long, in event time. */
+    SESSION_KEYS_MAX = 10000,
+    SESSION_KEYS_MS = 24 * 60 * 60 * 1000,
+    /* Records between two entries of a session's index of positions: memory against reading. */
+    CHAIN_STRIDE = 32,
+    /* Bytes of one frame made from the log for a follower that catches up; more comes in the next.
+     */
+    CATCH_UP_BYTES = 256 * 1024,
+    /* Bytes of one page of events or messages: a page ends early there. */
+    PAGE_BYTES = 4 * 1024 * 1024,
+};
+
+#endif

@@ -1,0 +1,540 @@
+/*
+ * log: appending to the log of one shard, and reading single records. The format is told in
+ * log_format.h; finding the end and reading everything at start are in log_scan.c.
+ *
+ * There are two buffers: the batch being built, whose place is known from its first record on (so
+ * that log_append can say where a record will stand), and the batch in flight. A batch is closed
+ * when it is handed to the disk; the one built after it starts where it ends.
+ *
+ * Normal path: log_reserve, log_append, …, log_commit; the write comes back, and the batch is
+ * committed. Meanwhile, once the segment is half full, the next one is prepared by a job. When a
+ * record no longer fits, the batch being built has to be committed first; then log_reserve moves on
+ * to the next segment.
+ *
+ * LOG_RELAXED: a batch is committed when it is written; log_tick starts an fdatasync for what has
+ * been written within the last 100 ms, one at a time. Only the current segment ever has something
+ * unsynced: the first batch of the next one waits for that.
+ *
+ * Failure: with no room and no next segment, log_reserve says so and prepares again once a second.
+ * A little of the last segment is kept for tombstones, so that sessions can be ended on a full
+ * disk. A failed write or fdatasync is final: on_failed, once, and no record is taken any more.
+ */
+#include "shards/log_format.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+
+enum {
+    BATCH_MAX_BYTES = 8 << 20,       /* being built; full: log_reserve says -EAGAIN. One record may
+                                        be larger, and is then alone. */
+    TOMBSTONES_MAX_BYTES = 64 << 10, /* kept for tombstones, at most a 16th of a segment */
+    RELAXED_SYNC_MS = 100,
+    READ_FIRST_BYTES = 4096, /* most records are smaller, and then one read is enough */
+};
+
+static const uint64_t prepare_again_ns = 1000000000;
+
+struct log {
+    struct datadir *dir;
+    struct io *io;
+    struct log_callbacks callbacks;
+    enum log_durability durability;
+    unsigned shard;
+
+    struct datadir_segment segment; /* where the batch being built will stand */
+    uint64_t seed;                  /* of that segment */
+    uint64_t at;                    /* offset of that batch */
+
+    struct buf building; /* header and records; empty: no record yet */
+    uint32_t building_records;
+    struct buf flying;
+    uint32_t flying_records;
+
+    uint64_t next;      /* number of the batch being built */
+    uint64_t committed; /* newest committed */
+    uint64_t written;   /* newest written */
+    uint64_t synced;    /* newest known to be on disk */
+    int written_fd;     /* of the segment with the newest written one */
+
+    struct io_append append;
+    bool append_busy;
+    uint64_t append_started_ns;
+
+    struct io_append sync; /* LOG_RELAXED */
+    bool sync_busy;
+    uint64_t sync_batch;       /* newest one that it covers */
+    int64_t unsynced_since_ms; /* -1: not known yet, or nothing unsynced */
+    bool commit_waits_for_sync;
+
+    struct datadir_segment *ahead; /* prepared, not begun; room for one more than at open */
+    size_t ahead_count;
+    struct io_job prepare;
+    bool prepare_busy;
+    struct datadir_segment prepared;
+    int prepare_error; /* of the last preparation, 0 or the errno of a lack that may end */
+    uint64_t prepare_failed_ns;
+
+    bool failed;
+    struct log_stats stats;
+};
+
+static bool is_unsynced(const struct log *log)
+{
+    return log->durability == LOG_RELAXED && log->synced != log->written;
+}
+
+static void fail(struct log *log, int error)
+{
+    if (log->failed)
+        return;
+    log->failed = true;
+    log->commit_waits_for_sync = false;
+    log->building.n = 0;
+    log->building_records = 0;
+    log->callbacks.on_failed(log->callbacks.ctx, error);
+}
+
+/* Preparing the next segment. */
+
+static int prepare_run(struct io_job *job)
+{
+    struct log *log = job->owner;
+    return datadir_add_segment(log->dir, log->shard, &log->prepared);
+}
+
+/* Lacks that may end while we run; anything else says that the disk cannot be relied on. */
+static bool is_lack(int error)
+{
+    return error == ENOSPC || error == EDQUOT || error == EMFILE || error == ENFILE ||
+           error == ENOMEM;
+}
+
+static void prepare_done(struct io_job *job, int result)
+{
+    struct log *log = job->owner;
+    log->prepare_busy = false;
+    log->prepare_error = 0;
+    if (result == 0) {
+        log->ahead[log->ahead_count++] = log->prepared;
+        log->stats.segments++;
+    } else if (is_lack(-result)) {
+        log->prepare_error = -result;
+        log->prepare_failed_ns = log->io->ops->now_ns(log->io);
+    } else {
+        fail(log, -result);
+    }
+}
+
+static void prepare_start(struct log *log)
+{
+    if (log->prepare_busy || log->ahead_count != 0 || log->failed)
+        return;
+    if (log->prepare_error != 0 &&
+        log->io->ops->now_ns(log->io) - log->prepare_failed_ns < prepare_again_ns)
+        return;
+    log->prepare_busy = true;
+    log->prepare = (struct io_job){.run = prepare_run, .done = prepare_done, .owner = log};
+    log->io->ops->job(log->io, &log->prepare);
+}
+
+static void prepare_when_half_full(struct log *log)
+{
+    if (log->at + log->building.n > log->segment.bytes / 2)
+        prepare_start(log);
+}
+
+/* Opening and closing. */
+
+static void use_segment(struct log *log, const struct datadir_segment *segment, uint64_t offset)
+{
+    log->segment = *segment;
+    log->seed = log_segment_seed(datadir_hash_key(log->dir), segment->number);
+    log->at = offset;
+}
+
+/* Finds the segment of the log's end and those that were prepared behind it. */
+static int load_segments(struct log *log, const struct datadir_end *end)
+{
+    uint32_t generation = datadir_generation(log->dir);
+    size_t count = datadir_segments(log->dir, generation, log->shard, NULL, 0);
+    if (count == 0) {
+        struct datadir_segment first;
+        int result = datadir_add_segment(log->dir, log->shard, &first);
+        if (result < 0)
+            return result;
+        count = 1;
+    }
+    log->ahead = mem_alloc((count + 1) * sizeof(log->ahead[0]));
+    datadir_segments(log->dir, generation, log->shard, log->ahead, count);
+    log->stats.segments = count;
+
+    size_t i = 0;
+    while (end->segment != 0 && log->ahead[i].number != end->segment) {
+        i++;
+        assert(i < count);
+    }
+    use_segment(log, &log->ahead[i], end->segment != 0 ? end->offset : LOG_SEGMENT_HEADER_BYTES);
+    log->ahead_count = count - i - 1;
+    memmove(log->ahead, log->ahead + i + 1, log->ahead_count * sizeof(log->ahead[0]));
+    return 0;
+}
+
+int log_open(struct datadir *dir, unsigned shard, struct io *io, enum log_durability durability,
+             const struct log_callbacks *callbacks, struct log **out)
+{
+    struct datadir_end end = {0};
+    bool known = datadir_get_end(dir, datadir_generation(dir), shard, &end);
+    assert(known || datadir_segments(dir, datadir_generation(dir), shard, NULL, 0) == 0);
+
+    struct log *log = mem_alloc(sizeof(*log));
+    *log = (struct log){
+        .dir = dir,
+        .io = io,
+        .callbacks = *callbacks,
+        .durability = durability,
+        .shard = shard,
+        .next = end.batch + 1,
+        .committed = end.batch,
+        .written = end.batch,
+        .synced = end.batch,
+        .written_fd = -1,
+        .unsynced_since_ms = -1,
+        .stats.torn_bytes = end.torn_bytes,
+    };
+    int result = load_segments(log, &end);
+    if (result < 0) {
+        free(log);
+        return result;
+    }
+    datadir_set_end(dir, log->segment.generation, shard, NULL); /* until log_close */
+    prepare_when_half_full(log);
+    *out = log;
+    return 0;
+}
+
+static void sync_start(struct log *log);
+
+/* Lets what was started come back; runs the callbacks of whatever else this io has done. */
+static void wait_until_quiet(struct log *log)
+{
+    const struct io_ops *ops = log->io->ops;
+    while (log->append_busy || log->sync_busy || log->prepare_busy) {
+        ops->submit(log->io);
+        if (ops->reap(log->io) == 0) {
+            struct pollfd fd = {.fd = log->io->fd, .events = POLLIN};
+            poll(&fd, 1, -1);
+        }
+    }
+}
+
+void log_close(struct log *log)
+{
+    wait_until_quiet(log);
+    if (is_unsynced(log) && !log->failed) {
+        sync_start(log);
+        wait_until_quiet(log);
+    }
+    if (!log->failed) {
+        struct datadir_end end = {
+            .segment = log->segment.number, .offset = log->at, .batch = log->committed};
+        datadir_set_end(log->dir, log->segment.generation, log->shard, &end);
+    }
+    buf_free(&log->building);
+    buf_free(&log->flying);
+    free(log->ahead);
+    free(log);
+}
+
+/* Room. */
+
+static uint64_t tombstone_bytes(const struct log *log)
+{
+    uint64_t bytes = datadir_segment_bytes(log->dir) / 16 & ~(uint64_t)(LOG_ALIGN_BYTES - 1);
+    return bytes < TOMBSTONES_MAX_BYTES ? bytes : TOMBSTONES_MAX_BYTES;
+}
+
+/* What is kept for tombstones counts only while there is nothing behind the current segment. */
+static bool fits(const struct log *log, size_t bytes, bool is_tombstone)
+{
+    size_t before = log->building.n != 0 ? log->building.n : sizeof(struct log_batch_header);
+    uint64_t kept = is_tombstone || log->ahead_count != 0 ? 0 : tombstone_bytes(log);
+    return log->at + before + bytes + kept <= log->segment.bytes;
+}
+
+static void next_segment(struct log *log)
+{
+    assert(log->building.n == 0 && log->ahead_count != 0);
+    use_segment(log, &log->ahead[0], LOG_SEGMENT_HEADER_BYTES);
+    log->ahead_count--;
+    memmove(log->ahead, log->ahead + 1, log->ahead_count * sizeof(log->ahead[0]));
+}
+
+static int reserve(struct log *log, size_t body_size, bool is_tombstone)
+{
+    if (log->failed)
+        return -EIO;
+    uint64_t segment_room =
+        datadir_segment_bytes(log->dir) - LOG_SEGMENT_HEADER_BYTES - tombstone_bytes(log);
+    size_t bytes = log_record_bytes(LOG_SESSION_MAX_BYTES, body_size);
+    if (body_size > segment_room || sizeof(struct log_batch_header) + bytes > segment_room)
+        return -EFBIG;
+    if (log->building.n != 0 && log->building.n + bytes > BATCH_MAX_BYTES)
+        return -EAGAIN;
+    while (!fits(log, bytes, is_tombstone)) {
+        if (log->ahead_count == 0) {
+            prepare_start(log);
+            return log->prepare_error != 0 ? -ENOSPC : -EAGAIN;
+        }
+        if (log->building.n != 0)
+            return -EAGAIN;
+        next_segment(log);
+    }
+    return 0;
+}
+
+int log_reserve(struct log *log, size_t body_size)
+{
+    return reserve(log, body_size, false);
+}
+
+int log_reserve_tombstone(struct log *log, size_t body_size)
+{
+    return reserve(log, body_size, true);
+}
+
+log_position log_append(struct log *log, const struct log_record *record)
+{
+    assert(!log->failed);
+    assert(record->session.n >= 1 && record->session.n <= LOG_SESSION_MAX_BYTES);
+    size_t bytes = log_record_bytes(record->session.n, record->body.n);
+    assert(fits(log, bytes, true));
+
+    if (log->building.n == 0) {
+        buf_reserve(&log->building, sizeof(struct log_batch_header));
+        log->building.n = sizeof(struct log_batch_header);
+    }
+    uint64_t offset = log->at + log->building.n;
+    log_record_encode(record, buf_reserve(&log->building, bytes), log->seed + offset);
+    log->building.n += bytes;
+    log->building_records++;
+    prepare_when_half_full(log);
+    return log_position_of(log->segment.number, offset);
+}
+
+/* Committing. */
+
+uint64_t log_building(const struct log *log)
+{
+    return log->next;
+}
+
+uint64_t log_committed(const struct log *log)
+{
+    return log->committed;
+}
+
+/* A buffer that one huge record has made larger than a batch should be is not kept. */
+static void empty_buffer(struct buf *b)
+{
+    if (b->cap > BATCH_MAX_BYTES)
+        buf_free(b);
+    b->n = 0;
+}
+
+static void append_done(struct io_append *append, int result)
+{
+    struct log *log = append->owner;
+    log->append_busy = false;
+    if (result < 0)
+        fail(log, -result);
+    if (!log->failed) {
+        uint64_t ns = log->io->ops->now_ns(log->io) - log->append_started_ns;
+        log->written++;
+        log->written_fd = append->fd;
+        log->committed = log->written;
+        if (append->sync)
+            log->synced = log->written;
+        log->stats.batches++;
+        log->stats.records += log->flying_records;
+        log->stats.bytes += log->flying.n;
+        log->stats.commit_ns += ns;
+        log->stats.commit_ns_last = ns;
+    }
+    empty_buffer(&log->flying);
+    if (!log->failed)
+        log->callbacks.on_committed(log->callbacks.ctx, log->committed);
+}
+
+static void close_batch(struct log *log)
+{
+    struct log_batch_header header = {
+        .magic = LOG_BATCH_MAGIC,
+        .bytes = (uint32_t)log->building.n,
+        .number = log->next,
+        .start = datadir_starts(log->dir),
+        .synced = log->synced,
+        .records = log->building_records,
+    };
+    memcpy(log->building.p, &header, sizeof(header));
+    log_batch_seal(log->building.p, log->seed + log->at);
+}
+
+static void append_start(struct log *log)
+{
+    close_batch(log);
+    struct buf emptied = log->flying;
+    log->flying = log->building;
+    log->flying_records = log->building_records;
+    log->building = emptied;
+    log->building_records = 0;
+    log->append = (struct io_append){
+        .done = append_done,
+        .owner = log,
+        .buf = log->flying.p,
+        .size = log->flying.n,
+        .offset = log->at,
+        .fd = log->segment.fd,
+        .sync = log->durability == LOG_COMMIT,
+    };
+    log->at += log->flying.n;
+    log->next++;
+    log->append_busy = true;
+    log->append_started_ns = log->io->ops->now_ns(log->io);
+    log->io->ops->append(log->io, &log->append);
+}
+
+void log_commit(struct log *log)
+{
+    if (log->building.n == 0 || log->append_busy || log->failed)
+        return;
+    if (is_unsynced(log) && log->written_fd != log->segment.fd) {
+        log->commit_waits_for_sync = true;
+        sync_start(log);
+        return;
+    }
+    append_start(log);
+}
+
+bool log_idle(const struct log *log)
+{
+    if (log->append_busy || log->sync_busy || log->prepare_busy)
+        return false;
+    return log->failed || (log->building.n == 0 && !is_unsynced(log));
+}
+
+const struct log_stats *log_stats(const struct log *log)
+{
+    return &log->stats;
+}
+
+/* Syncing what LOG_RELAXED has committed. */
+
+static void sync_done(struct io_append *sync, int result)
+{
+    struct log *log = sync->owner;
+    log->sync_busy = false;
+    if (result < 0)
+        fail(log, -result);
+    if (log->failed)
+        return;
+    log->synced = log->sync_batch;
+    if (log->commit_waits_for_sync) {
+        log->commit_waits_for_sync = false;
+        log_commit(log);
+    }
+}
+
+/* Covers what has been written by now; a write under way may come too late for it. */
+static void sync_start(struct log *log)
+{
+    if (log->sync_busy)
+        return;
+    log->sync_busy = true;
+    log->sync_batch = log->written;
+    log->unsynced_since_ms = -1;
+    log->sync = (struct io_append){
+        .done = sync_done, .owner = log, .buf = "", .fd = log->written_fd, .sync = 1};
+    log->io->ops->append(log->io, &log->sync);
+}
+
+int log_tick(struct log *log, int64_t now_ms)
+{
+    bool covered = log->sync_busy && log->sync_batch == log->written;
+    if (log->failed || !is_unsynced(log) || covered)
+        return -1;
+    if (log->unsynced_since_ms < 0)
+        log->unsynced_since_ms = now_ms;
+    if (log->sync_busy)
+        return -1; /* its completion causes a turn */
+    int64_t left_ms = log->unsynced_since_ms + RELAXED_SYNC_MS - now_ms;
+    if (left_ms > 0)
+        return (int)left_ms;
+    sync_start(log);
+    log->io->ops->submit(log->io); /* the turn's submit may have been before */
+    return -1;
+}
+
+/* Reading one record. */
+
+static void read_on(struct log_read *read, uint64_t have, size_t size);
+
+static void read_finish(struct log_read *read, bool checks)
+{
+    read->done(read, checks ? 0 : -EIO);
+}
+
+/* Enough has been read when the whole record is there; what its header says is checked then. */
+static void read_done(struct io_read *io, int64_t result)
+{
+    struct log_read *read = io->owner;
+    struct log_record_header header;
+    if (result > 0)
+        read->bytes.n += (size_t)result;
+    if (result < 0 || read->bytes.n < sizeof(header)) {
+        read_finish(read, false);
+        return;
+    }
+    memcpy(&header, read->bytes.p, sizeof(header));
+    size_t bytes = log_align(header.bytes);
+    if (bytes > read->bytes.n && (size_t)result == io->size &&
+        log_record_header_check(&header, read->room)) {
+        read_on(read, read->bytes.n, bytes - read->bytes.n);
+        return;
+    }
+    read_finish(read,
+                log_record_decode(read->bytes.p, read->bytes.n, read->seed, &read->record, &bytes));
+}
+
+static void read_on(struct log_read *read, uint64_t have, size_t size)
+{
+    buf_reserve(&read->bytes, size);
+    read->io = (struct io_read){
+        .done = read_done,
+        .owner = read,
+        .buf = read->bytes.p + have,
+        .size = size,
+        .offset = (uint32_t)read->position + have,
+        .fd = read->fd,
+    };
+    read->via->ops->read(read->via, &read->io);
+}
+
+void log_read(struct log *log, struct log_read *read, log_position position)
+{
+    uint32_t number = (uint32_t)(position >> 32);
+    uint32_t offset = (uint32_t)position;
+    read->via = log->io;
+    read->position = position;
+    read->fd = datadir_segment_fd(log->dir, number);
+    read->seed = log_segment_seed(datadir_hash_key(log->dir), number) + offset;
+    uint64_t size = datadir_segment_size(log->dir, number);
+    read->room = size > offset ? size - offset : 0;
+    read->bytes.n = 0;
+    read_on(read, 0, READ_FIRST_BYTES);
+}
+
+void log_read_release(struct log_read *read)
+{
+    buf_free(&read->bytes);
+}

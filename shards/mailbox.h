@@ -1,0 +1,54 @@
+/*
+ * mailbox: the frontend's end of the rings to and from all shards.
+ *
+ *     mailbox_send     a request to the shard of its session; full ring or no credit: refused
+ *     mailbox_drain    replies, frames and notices that have come, in order, shard by shard
+ *
+ * Credits: a request takes one when it is sent and gives it back when its reply is drained; there
+ * are as many as half the reply ring holds, and frames and notices may fill only the other half.
+ * So a reply always fits, and the shard never waits. A request that may wait for long
+ * (REQUEST_INBOX with `wait`) takes no credit: once woken it queues at the shard for free space.
+ *
+ * Thread: each mailbox belongs to one reactor's thread. Neither side ever waits inside a turn.
+ */
+#ifndef ATOLL_SHARDS_MAILBOX_H
+#define ATOLL_SHARDS_MAILBOX_H
+
+#include "shards/request.h"
+
+struct mailbox;
+
+/* What has come for a feed, besides frames. */
+enum mailbox_notice {
+    NOTICE_LOST, /* frames did not fit: the feed is detached; FOLLOW again from where it stands */
+    NOTICE_ENDED /* the session was deleted: no further frames */
+};
+
+struct mailbox_handlers {
+    void *ctx;
+    /* The request is the frontend's again, `token` as it was sent. */
+    void (*on_reply)(void *ctx, struct request *request);
+    /* One reference of `frame` is the frontend's now: frame_release it. */
+    void (*on_frame)(void *ctx, uint64_t feed, struct frame *frame);
+    void (*on_notice)(void *ctx, uint64_t feed, enum mailbox_notice notice);
+};
+
+/*
+ * Sends a request to the shard of its session, or to `shard` for REQUEST_LIST and REQUEST_STATUS.
+ * 0: taken; it will come back through on_reply exactly once. -EAGAIN: the ring is full or there is
+ * no credit; the request stays the caller's (answer 503 with Retry-After at once).
+ */
+int mailbox_send(struct mailbox *mailbox, struct request *request);
+int mailbox_send_to(struct mailbox *mailbox, struct request *request, unsigned shard);
+unsigned mailbox_shards(const struct mailbox *mailbox);
+unsigned mailbox_frontend(const struct mailbox *mailbox); /* its number, 0.. */
+
+/* Runs the handlers for up to `max` messages; returns how many there were. */
+unsigned mailbox_drain(struct mailbox *mailbox, const struct mailbox_handlers *handlers,
+                       unsigned max);
+/* Something has come that was not drained yet. */
+bool mailbox_pending(const struct mailbox *mailbox);
+/* Requests sent whose replies have not been drained. */
+uint64_t mailbox_outstanding(const struct mailbox *mailbox);
+
+#endif
