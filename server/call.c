@@ -1,0 +1,44 @@
+#include "server/call.h"
+
+static struct str str_of(h2o_iovec_t v)
+{
+    return (struct str){v.base != NULL ? v.base : "", v.len};
+}
+
+static void take(struct str *place, const h2o_header_t *header, const char *name,
+                 struct call_headers *headers)
+{
+    if (place->p != NULL)
+        headers->twice = name;
+    *place = str_of(header->value);
+}
+
+/* h2o has no tokens for these; it has put their names in lower case. */
+static void take_other(const h2o_header_t *header, struct call_headers *headers)
+{
+    const h2o_iovec_t *name = header->name;
+    if (h2o_memis(name->base, name->len, H2O_STRLIT("origin")))
+        take(&headers->origin, header, "Origin", headers);
+    else if (h2o_memis(name->base, name->len, H2O_STRLIT("idempotency-key")))
+        take(&headers->key, header, "Idempotency-Key", headers);
+    else if (h2o_memis(name->base, name->len, H2O_STRLIT("last-event-id")))
+        take(&headers->last_event_id, header, "Last-Event-ID", headers);
+}
+
+void call_read_headers(const h2o_req_t *req, struct call_headers *headers)
+{
+    *headers = (struct call_headers){0};
+    for (size_t i = 0; i < req->headers.size; i++) {
+        const h2o_header_t *header = &req->headers.entries[i];
+        if (header->name == &H2O_TOKEN_CONTENT_TYPE->buf)
+            take(&headers->content_type, header, "Content-Type", headers);
+        else if (header->name == &H2O_TOKEN_IF_MATCH->buf)
+            take(&headers->if_match, header, "If-Match", headers);
+        else if (header->name == &H2O_TOKEN_IF_NONE_MATCH->buf)
+            headers->if_none_match = str_of(header->value);
+        else if (header->name == &H2O_TOKEN_ACCEPT->buf)
+            headers->accept = str_of(header->value);
+        else if (!h2o_iovec_is_token(header->name))
+            take_other(header, headers);
+    }
+}

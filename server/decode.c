@@ -1,0 +1,786 @@
+/*
+ * decode: JSON bodies to commands.
+ *
+ * A form is what an object of one command type may hold: the fields of its row in the schema, and
+ * behind them the members that every command has (`type`, `key`, `expected_seq`). Forms are made
+ * once, when the decoder is; decoding an object is one pass over its members, each looked up in
+ * its form and decoded by its kind straight into struct core_fields.
+ *
+ * Failure: refuse() writes the answer, naming the field and what is allowed, and returns -1 for all
+ * callers up to the one that knows whether the whole body or one command of a batch is refused.
+ */
+#include "server/decode.h"
+
+#include "server/json.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+enum {
+    FORM_MEMBERS_MAX = 16,          /* members of a form; asserted when it is made */
+    SCRATCH_KEEP_BYTES = 64 * 1024, /* canonical text kept between requests */
+    NAME_SHOWN_BYTES = 24,          /* of a name that we do not know */
+    FEW_IDS = 16                    /* up to here comparing all pairs is faster than hashing */
+};
+
+/* Members of every command; they stand in a form behind its fields, in this order. */
+enum common { COMMON_EXPECTED_SEQ, COMMON_KEY, COMMON_TYPE, COMMON_COUNT };
+
+struct form {
+    uint16_t tags[FORM_MEMBERS_MAX]; /* name's length and first byte: compared before the name */
+    struct str names[FORM_MEMBERS_MAX];
+    const struct core_field_spec *fields;
+    uint32_t fields_n;
+    struct str type_name;
+    uint64_t fields_known, fields_required; /* bits 1 << enum core_field */
+};
+
+struct decoder {
+    const struct core_limits *limits;
+    uint32_t max_batch_commands;
+    size_t max_batch_bytes;
+    struct json_parser *parser;
+    struct buf scratch;
+    struct form forms[CORE_TYPE_COUNT];
+    uint32_t *id_slots; /* place + 1 in the list being folded; 0: free */
+    uint32_t id_slots_mask;
+};
+
+/* One command being decoded. */
+struct job {
+    struct decoder *d;
+    struct arena *arena;
+    const struct form *form; /* of its type, once that is known */
+    struct request_command *out;
+    uint64_t preset; /* fields that may not stand in the body */
+    bool batch;
+    uint32_t index; /* in the batch */
+    struct core_refusal *why;
+};
+
+/* ---- refusals */
+
+__attribute__((format(printf, 4, 5))) static int refuse(const struct job *job, enum core_error code,
+                                                        const char *field, const char *format, ...)
+{
+    struct core_refusal *why = job->why;
+    size_t n = 0;
+    why->code = code;
+    why->field = field;
+    why->seq = 0;
+    if (job->batch)
+        n = (size_t)snprintf(why->detail, sizeof(why->detail), "command %u: ", job->index);
+    va_list arguments;
+    va_start(arguments, format);
+    int more = vsnprintf(why->detail + n, sizeof(why->detail) - n, format, arguments);
+    va_end(arguments);
+    struct str whole = {why->detail, n + (size_t)more};
+    why->detail[json_cut(whole, sizeof(why->detail) - 1)] = '\0';
+    return -1;
+}
+
+struct shown {
+    char text[NAME_SHOWN_BYTES + 4];
+};
+
+/* A client's name as it can be shown: short, and on one line. */
+static struct shown show(struct str name)
+{
+    struct shown shown;
+    size_t n = json_cut(name, NAME_SHOWN_BYTES);
+    for (size_t i = 0; i < n; i++)
+        shown.text[i] = (char)((unsigned char)name.p[i] < 0x20 ? '?' : name.p[i]);
+    snprintf(shown.text + n, sizeof(shown.text) - n, "%s", n < name.n ? "..." : "");
+    return shown;
+}
+
+/* Comma separated, cut where the room ends. */
+static void list_add(char *list, size_t size, const char *name)
+{
+    size_t n = strlen(list);
+    snprintf(list + n, size - n, "%s%s", n == 0 ? "" : ", ", name);
+}
+
+static int refuse_type(const struct job *job, const struct json_value *type)
+{
+    char list[208] = "";
+    for (int t = CORE_TYPE_NONE + 1; t < CORE_TYPE_COUNT; t++)
+        list_add(list, sizeof(list), job->d->forms[t].type_name.p);
+    if (type == NULL)
+        return refuse(job, CORE_E_MALFORMED, "type", "\"type\" is missing: %s", list);
+    if (type->type != JSON_STRING)
+        return refuse(job, CORE_E_MALFORMED, "type", "\"type\" must be one of %s", list);
+    return refuse(job, CORE_E_MALFORMED, "type", "no type \"%s\": %s", show(json_str(type)).text,
+                  list);
+}
+
+static int refuse_unknown(const struct job *job, struct str name)
+{
+    const struct form *form = job->form;
+    char list[160] = "";
+    for (uint32_t i = 0; i < form->fields_n + COMMON_TYPE; i++) {
+        if (i >= form->fields_n || (job->preset >> form->fields[i].field & 1) == 0)
+            list_add(list, sizeof(list), form->names[i].p);
+    }
+    return refuse(job, CORE_E_MALFORMED, NULL, "unknown field \"%s\": %s takes %s", show(name).text,
+                  form->type_name.p, list);
+}
+
+static int refuse_kind(const struct job *job, const struct core_field_spec *spec, const char *what)
+{
+    return refuse(job, CORE_E_MALFORMED, spec->name, "\"%s\" must be %s%s", spec->name, what,
+                  spec->flags & FIELD_NULLABLE ? " or null" : "");
+}
+
+static int refuse_size(const struct job *job, const char *field, size_t n, const char *of_what,
+                       uint32_t limit)
+{
+    return refuse(job, CORE_E_TOO_LARGE, field, "\"%s\" has %zu %s; at most %u are allowed", field,
+                  n, of_what, limit);
+}
+
+/* The schema's own name of a field, of whichever type: refusals keep a pointer to it. */
+static const char *field_named(const struct decoder *d, struct str name)
+{
+    for (int type = CORE_TYPE_NONE + 1; type < CORE_TYPE_COUNT; type++) {
+        const struct form *form = &d->forms[type];
+        for (uint32_t i = 0; i < form->fields_n + COMMON_COUNT; i++) {
+            if (str_equal(form->names[i], name))
+                return form->names[i].p;
+        }
+    }
+    return NULL;
+}
+
+static int refuse_json(const struct job *job, const struct json_error *error)
+{
+    return refuse(job, CORE_E_MALFORMED, field_named(job->d, error->member), "%s", error->text);
+}
+
+/* ---- kinds of values */
+
+static struct str copy_text(const struct job *job, const struct json_value *v)
+{
+    return v->size == 0 ? STR("") : arena_copy(job->arena, json_str(v));
+}
+
+static int decode_id(const struct job *job, const struct core_field_spec *spec,
+                     const struct json_value *v, struct str *out)
+{
+    if (v->type != JSON_STRING || !core_id_valid(json_str(v)))
+        return refuse_kind(job, spec, "an id: " CORE_ID_RULE);
+    *out = copy_text(job, v);
+    return 0;
+}
+
+static int decode_text(const struct job *job, const struct core_field_spec *spec,
+                       const struct json_value *v, struct str *out)
+{
+    if (v->type != JSON_STRING)
+        return refuse_kind(job, spec, "a string");
+    uint32_t limit = job->d->limits->max[spec->limit];
+    if (spec->limit != CORE_LIMIT_NONE && v->size > limit)
+        return refuse_size(job, spec->name, v->size, "bytes", limit);
+    *out = copy_text(job, v);
+    return 0;
+}
+
+static int decode_message(const struct job *job, const struct core_field_spec *spec,
+                          const struct json_value *v, struct str *out)
+{
+    if (v->type != JSON_STRING || core_message_seq(json_str(v)) == 0)
+        return refuse_kind(job, spec, "a message id: m<seq>");
+    *out = copy_text(job, v);
+    return 0;
+}
+
+static int decode_json(const struct job *job, const struct core_field_spec *spec,
+                       const struct json_value *v, struct str *out)
+{
+    struct buf *scratch = &job->d->scratch;
+    uint32_t limit = job->d->limits->max[spec->limit];
+    scratch->n = 0;
+    json_canonical(v, scratch);
+    if (scratch->n > limit)
+        return refuse_size(job, spec->name, scratch->n, "bytes as canonical JSON", limit);
+    *out = arena_copy(job->arena, buf_str(scratch));
+    return 0;
+}
+
+static int decode_label(const struct job *job, const struct core_field_spec *spec,
+                        const struct json_value *key, struct core_label *out)
+{
+    const struct json_value *v = key + 1;
+    bool removes = job->form != &job->d->forms[CORE_SESSION_CREATE];
+    uint32_t limit = job->d->limits->max[CORE_LIMIT_LABEL_BYTES];
+    if (key->size == 0)
+        return refuse(job, CORE_E_MALFORMED, spec->name, "\"%s\" has an empty key", spec->name);
+    if (key->size > limit)
+        return refuse_size(job, spec->name, key->size, "bytes in a key", limit);
+    if (v->type != JSON_STRING && !(v->type == JSON_NULL && removes))
+        return refuse(job, CORE_E_MALFORMED, spec->name, "\"%s\": \"%s\" must be a string%s",
+                      spec->name, show(json_str(key)).text, removes ? " or null" : "");
+    if (v->type == JSON_STRING && v->size > limit)
+        return refuse_size(job, spec->name, v->size, "bytes in a value", limit);
+    out->key = copy_text(job, key);
+    out->value = v->type == JSON_NULL ? (struct str){0} : copy_text(job, v);
+    return 0;
+}
+
+static int label_order(const void *a, const void *b)
+{
+    return str_compare(((const struct core_label *)a)->key, ((const struct core_label *)b)->key);
+}
+
+static int decode_labels(const struct job *job, const struct core_field_spec *spec,
+                         const struct json_value *v, struct core_labels *out)
+{
+    uint32_t limit = job->d->limits->max[spec->limit];
+    if (v->type != JSON_OBJECT)
+        return refuse_kind(job, spec, "an object of strings");
+    if (v->size > limit)
+        return refuse_size(job, spec->name, v->size, "labels", limit);
+    out->items = arena_alloc(job->arena, v->size * sizeof(*out->items));
+    const struct json_value *key = json_first(v);
+    for (out->n = 0; out->n < v->size; out->n++, key = json_next(key + 1)) {
+        if (decode_label(job, spec, key, &out->items[out->n]) != 0)
+            return -1;
+    }
+    if (out->n > 1)
+        qsort(out->items, out->n, sizeof(*out->items), label_order);
+    return 0;
+}
+
+static bool among(const struct core_ids *ids, struct str id)
+{
+    for (uint32_t i = 0; i < ids->n; i++) {
+        if (str_equal(ids->items[i], id))
+            return true;
+    }
+    return false;
+}
+
+/* Like among, for long lists; an id that is not there gets a slot as the next of the list. */
+static bool among_many(const struct decoder *d, const struct core_ids *ids, struct str id)
+{
+    uint64_t slot = XXH3_64bits_withSeed(id.p, id.n, d->limits->hash_seed);
+    for (;; slot++) {
+        uint32_t *place = &d->id_slots[slot & d->id_slots_mask];
+        if (*place == 0) {
+            *place = ids->n + 1;
+            return false;
+        }
+        if (str_equal(ids->items[*place - 1], id))
+            return true;
+    }
+}
+
+/* Doubles fold before they count. */
+static int decode_ids(const struct job *job, const struct core_field_spec *spec,
+                      const struct json_value *v, struct core_ids *out)
+{
+    uint32_t limit = job->d->limits->max[spec->limit];
+    bool many = v->size > FEW_IDS;
+    if (v->type != JSON_ARRAY)
+        return refuse_kind(job, spec, "an array of ids: " CORE_ID_RULE);
+    if (many)
+        memset(job->d->id_slots, 0, (job->d->id_slots_mask + 1) * sizeof(*job->d->id_slots));
+    out->items = arena_alloc(job->arena, (v->size < limit ? v->size : limit) * sizeof(struct str));
+    const struct json_value *item = json_first(v);
+    for (uint32_t i = 0; i < v->size; i++, item = json_next(item)) {
+        if (item->type != JSON_STRING || !core_id_valid(json_str(item)))
+            return refuse_kind(job, spec, "an array of ids: " CORE_ID_RULE);
+        struct str id = json_str(item);
+        if (many ? among_many(job->d, out, id) : among(out, id))
+            continue;
+        if (out->n == limit)
+            return refuse(job, CORE_E_TOO_LARGE, spec->name,
+                          "\"%s\" has more than %u ids, which is the most allowed", spec->name,
+                          limit);
+        out->items[out->n++] = copy_text(job, item);
+    }
+    return 0;
+}
+
+static int decode_status(const struct job *job, const struct core_field_spec *spec,
+                         const struct json_value *v, enum core_agent_status *out)
+{
+    int status = v->type == JSON_STRING ? core_status_parse(json_str(v)) : -1;
+    if (status < 0) {
+        char list[128] = "";
+        for (int s = 0; s < AGENT_STATUS_COUNT; s++)
+            list_add(list, sizeof(list), core_status_name((enum core_agent_status)s));
+        return refuse(job, CORE_E_MALFORMED, spec->name, "\"%s\" must be one of %s", spec->name,
+                      list);
+    }
+    *out = (enum core_agent_status)status;
+    return 0;
+}
+
+static bool is_integer(const struct json_value *v, double min, double max)
+{
+    return v->type == JSON_NUMBER && v->as.number >= min && v->as.number <= max &&
+           trunc(v->as.number) == v->as.number;
+}
+
+static int decode_number(const struct job *job, const struct core_field_spec *spec,
+                         const struct json_value *v, void *out)
+{
+    double max = spec->kind == KIND_U32 ? UINT32_MAX : (double)CORE_SAFE_INTEGER;
+    double min = spec->kind == KIND_I64 ? -max : 0;
+    if (!is_integer(v, min, max)) {
+        char what[80];
+        snprintf(what, sizeof(what), "an integer from %.0f to %.0f", min, max);
+        return refuse_kind(job, spec, what);
+    }
+    if (spec->kind == KIND_I64)
+        *(int64_t *)out = (int64_t)v->as.number;
+    else if (spec->kind == KIND_U64)
+        *(uint64_t *)out = (uint64_t)v->as.number;
+    else
+        *(uint32_t *)out = (uint32_t)v->as.number;
+    return 0;
+}
+
+static int decode_bool(const struct job *job, const struct core_field_spec *spec,
+                       const struct json_value *v, bool *out)
+{
+    if (v->type != JSON_TRUE && v->type != JSON_FALSE)
+        return refuse_kind(job, spec, "true or false");
+    *out = v->type == JSON_TRUE;
+    return 0;
+}
+
+/* ---- one command */
+
+static int decode_field(const struct job *job, const struct core_field_spec *spec,
+                        const struct json_value *v)
+{
+    struct core_fields *f = &job->out->command.f;
+    void *out = (char *)f + spec->offset;
+    f->given |= UINT64_C(1) << spec->field;
+    if (v->type == JSON_NULL && (spec->flags & FIELD_NULLABLE) != 0)
+        return 0;
+    switch ((enum core_kind)spec->kind) {
+    case KIND_ID:
+        return decode_id(job, spec, v, out);
+    case KIND_TEXT:
+        return decode_text(job, spec, v, out);
+    case KIND_MESSAGE:
+        return decode_message(job, spec, v, out);
+    case KIND_JSON:
+        return decode_json(job, spec, v, out);
+    case KIND_LABELS:
+        return decode_labels(job, spec, v, out);
+    case KIND_IDS:
+        return decode_ids(job, spec, v, out);
+    case KIND_STATUS:
+        return decode_status(job, spec, v, out);
+    case KIND_I64:
+    case KIND_U64:
+    case KIND_U32:
+        return decode_number(job, spec, v, out);
+    case KIND_BOOL:
+        return decode_bool(job, spec, v, out);
+    case KIND_SEQS:
+    case KIND_READINGS:
+        break;
+    }
+    assert(!"a command has no such kind");
+    return -1;
+}
+
+static int decode_common(const struct job *job, enum common common, const struct json_value *v)
+{
+    struct request_command *out = job->out;
+    if (common == COMMON_KEY) {
+        if (v->type != JSON_STRING || !decode_key_valid(json_str(v)))
+            return refuse(job, CORE_E_MALFORMED, "key",
+                          "\"key\" must be a string of 1 to %d bytes without control characters",
+                          DECODE_KEY_BYTES);
+        out->key = copy_text(job, v);
+    } else if (common == COMMON_EXPECTED_SEQ) {
+        if (!is_integer(v, 0, (double)CORE_SAFE_INTEGER))
+            return refuse(job, CORE_E_MALFORMED, "expected_seq",
+                          "\"expected_seq\" must be an integer from 0 to %.0f",
+                          (double)CORE_SAFE_INTEGER);
+        out->expected_seq = (uint64_t)v->as.number;
+        out->has_expected = true;
+    }
+    return 0;
+}
+
+static uint16_t tag_of(struct str name)
+{
+    return (uint16_t)((name.n & 0xff) << 8 | (unsigned char)(name.n != 0 ? name.p[0] : '\0'));
+}
+
+/* The member's place in the form, or -1. */
+static int form_find(const struct form *form, uint32_t n, struct str name)
+{
+    uint16_t tag = tag_of(name);
+    for (uint32_t i = 0; i < n; i++) {
+        if (form->tags[i] == tag && str_equal(form->names[i], name))
+            return (int)i;
+    }
+    return -1;
+}
+
+static int check_required(const struct job *job)
+{
+    const struct form *form = job->form;
+    uint64_t missing = form->fields_required & ~job->out->command.f.given;
+    for (uint32_t i = 0; missing != 0 && i < form->fields_n; i++) {
+        const char *name = form->fields[i].name;
+        if ((missing >> form->fields[i].field & 1) != 0)
+            return refuse(job, CORE_E_MALFORMED, name, "\"%s\" is missing: %s needs it", name,
+                          form->type_name.p);
+    }
+    return 0;
+}
+
+/* The members of an object whose type is known; `type` itself may be one of them or not. */
+static int decode_members(const struct job *job, const struct json_value *object, bool with_type)
+{
+    const struct form *form = job->form;
+    uint32_t members_n = form->fields_n + (with_type ? COMMON_COUNT : COMMON_TYPE);
+    const struct json_value *key = json_first(object);
+    for (uint32_t i = 0; i < object->size; i++, key = json_next(key + 1)) {
+        int at = form_find(form, members_n, json_str(key));
+        int status = 0;
+        if (at < 0)
+            return refuse_unknown(job, json_str(key));
+        if ((uint32_t)at >= form->fields_n)
+            status = decode_common(job, (enum common)((uint32_t)at - form->fields_n), key + 1);
+        else if ((job->preset >> form->fields[at].field & 1) != 0)
+            return refuse(job, CORE_E_MALFORMED, form->fields[at].name,
+                          "unknown field \"%s\": it belongs to the path", form->fields[at].name);
+        else
+            status = decode_field(job, &form->fields[at], key + 1);
+        if (status != 0)
+            return -1;
+    }
+    return check_required(job);
+}
+
+static const struct json_value *find_member(const struct json_value *object, struct str name)
+{
+    const struct json_value *key = json_first(object);
+    for (uint32_t i = 0; i < object->size; i++, key = json_next(key + 1)) {
+        if (str_equal(json_str(key), name))
+            return key + 1;
+    }
+    return NULL;
+}
+
+static enum core_type type_named(const struct decoder *d, struct str name)
+{
+    for (int type = CORE_TYPE_NONE + 1; type < CORE_TYPE_COUNT; type++) {
+        if (str_equal(d->forms[type].type_name, name))
+            return (enum core_type)type;
+    }
+    return CORE_TYPE_NONE;
+}
+
+/* Any value as a command in the form that names its type. */
+static int decode_typed(struct job *job, const struct json_value *v)
+{
+    memset(job->out, 0, sizeof(*job->out));
+    if (v->type == JSON_FAULT) {
+        struct json_error error;
+        json_fault(job->d->parser, v, &error);
+        return refuse_json(job, &error);
+    }
+    if (v->type != JSON_OBJECT)
+        return refuse(job, CORE_E_MALFORMED, NULL, "a command must be an object");
+    const struct json_value *type = find_member(v, STR("type"));
+    enum core_type code = CORE_TYPE_NONE;
+    if (type != NULL && type->type == JSON_STRING)
+        code = type_named(job->d, json_str(type));
+    if (code == CORE_TYPE_NONE)
+        return refuse_type(job, type);
+    job->out->command.type = code;
+    job->form = &job->d->forms[code];
+    return decode_members(job, v, true);
+}
+
+/* ---- whole bodies */
+
+/* Makes room for n commands, not zeroed. */
+static struct request_command *add_commands(struct request *request, uint32_t n)
+{
+    request->commands = arena_alloc(&request->arena, n * sizeof(*request->commands));
+    request->commands_n = n;
+    return request->commands;
+}
+
+/* The key of a single command is that of its request. */
+static int move_key(const struct job *job, struct request *request)
+{
+    struct str *key = &job->out->key;
+    if (key->p == NULL)
+        return 0;
+    if (request->key.p != NULL && !str_equal(request->key, *key))
+        return refuse(job, CORE_E_MALFORMED, "key",
+                      "\"key\" is not the same as the Idempotency-Key of the header");
+    request->key = *key;
+    *key = (struct str){0};
+    return 0;
+}
+
+static int decode_single(struct job *job, const struct json_value *object, struct request *request)
+{
+    job->out = add_commands(request, 1);
+    request->batch = false;
+    return decode_typed(job, object) != 0 ? -1 : move_key(job, request);
+}
+
+static int check_count(const struct job *job, size_t n)
+{
+    if (n == 0)
+        return refuse(job, CORE_E_MALFORMED, NULL, "the batch has no commands");
+    if (n > job->d->max_batch_commands)
+        return refuse(job, CORE_E_TOO_LARGE, NULL,
+                      "the batch has %zu commands; at most %u are allowed", n,
+                      job->d->max_batch_commands);
+    return 0;
+}
+
+/* `failed`: the command of the job's index was refused; its answer goes with it. */
+static void batch_settle(const struct job *job, bool failed)
+{
+    job->out->bad = NULL;
+    if (failed) {
+        job->out->bad = arena_alloc(job->arena, sizeof(*job->out->bad));
+        *job->out->bad = *job->why;
+    }
+}
+
+static int decode_array(const struct job *whole, const struct json_value *array,
+                        struct request *request)
+{
+    struct core_refusal why;
+    struct job job = {.d = whole->d, .arena = whole->arena, .why = &why, .batch = true};
+    if (check_count(whole, array->size) != 0)
+        return -1;
+    job.out = add_commands(request, array->size);
+    request->batch = true;
+    const struct json_value *v = json_first(array);
+    for (; job.index < array->size; job.index++, job.out++, v = json_next(v))
+        batch_settle(&job, decode_typed(&job, v) != 0);
+    return 0;
+}
+
+/* Takes the next line that is not blank off *text; false at the end. */
+static bool take_line(struct str *text, struct str *line)
+{
+    while (text->n != 0) {
+        const char *end = memchr(text->p, '\n', text->n);
+        size_t n = end != NULL ? (size_t)(end - text->p) : text->n;
+        size_t rest = end != NULL ? n + 1 : n;
+        *line = (struct str){text->p, n};
+        *text = (struct str){text->p + rest, text->n - rest};
+        for (size_t i = 0; i < n; i++) {
+            if (line->p[i] != ' ' && line->p[i] != '\t' && line->p[i] != '\r')
+                return true;
+        }
+    }
+    return false;
+}
+
+static int decode_line(struct job *job, struct str line)
+{
+    const struct json_value *v;
+    struct json_error error;
+    if (json_parse(job->d->parser, line, &v, &error) != 0) {
+        memset(job->out, 0, sizeof(*job->out));
+        return refuse_json(job, &error);
+    }
+    return decode_typed(job, v);
+}
+
+static int decode_lines(const struct job *whole, struct str body, struct request *request)
+{
+    struct core_refusal why;
+    struct job job = {.d = whole->d, .arena = whole->arena, .why = &why, .batch = true};
+    struct str line;
+    size_t n = 0;
+    for (struct str rest = body; take_line(&rest, &line);)
+        n++;
+    if (check_count(whole, n) != 0)
+        return -1;
+    job.out = add_commands(request, (uint32_t)n);
+    request->batch = true;
+    for (; take_line(&body, &line); job.index++, job.out++)
+        batch_settle(&job, decode_line(&job, line) != 0);
+    return 0;
+}
+
+static int decode_body(struct job *job, struct str body, struct request *request)
+{
+    const struct json_value *root;
+    struct json_error error;
+    if (json_parse(job->d->parser, body, &root, &error) != 0)
+        return refuse_json(job, &error);
+    if (root->type == JSON_OBJECT)
+        return decode_single(job, root, request);
+    if (root->type == JSON_ARRAY)
+        return decode_array(job, root, request);
+    return refuse(job, CORE_E_MALFORMED, NULL,
+                  "the body must be one command as an object, or an array of commands");
+}
+
+static int check_body(const struct job *job, struct str body)
+{
+    if (body.n > job->d->max_batch_bytes)
+        return refuse(job, CORE_E_TOO_LARGE, NULL,
+                      "the body has %zu bytes; at most %zu are allowed", body.n,
+                      job->d->max_batch_bytes);
+    return 0;
+}
+
+/* The end of every decoding; passes on its outcome. */
+static int finish(struct decoder *d, struct request *request, int status)
+{
+    json_parser_trim(d->parser);
+    if (d->scratch.cap > SCRATCH_KEEP_BYTES)
+        buf_free(&d->scratch);
+    if (status != 0)
+        request->commands_n = 0;
+    return status;
+}
+
+int decode_commands(struct decoder *d, struct str body, bool ndjson, struct request *request,
+                    struct core_refusal *why)
+{
+    struct job job = {.d = d, .arena = &request->arena, .why = why};
+    int status = check_body(&job, body);
+    if (status == 0)
+        status = ndjson ? decode_lines(&job, body, request) : decode_body(&job, body, request);
+    return finish(d, request, status);
+}
+
+/* Ids of a path or query are a client's, too. */
+static int check_preset(const struct job *job, const struct core_fields *preset)
+{
+    const struct form *form = job->form;
+    assert((preset->given & ~form->fields_known) == 0);
+    for (uint32_t i = 0; i < form->fields_n; i++) {
+        const struct core_field_spec *spec = &form->fields[i];
+        const struct str *id = (const void *)((const char *)preset + spec->offset);
+        if ((preset->given >> spec->field & 1) != 0 && spec->kind == KIND_ID && !core_id_valid(*id))
+            return refuse_kind(job, spec, "an id: " CORE_ID_RULE);
+    }
+    return 0;
+}
+
+static int decode_rest_body(struct job *job, struct str body, struct request *request)
+{
+    static const struct json_value nothing = {.type = JSON_OBJECT};
+    const struct json_value *root = &nothing;
+    struct json_error error;
+    if (body.n != 0 && json_parse(job->d->parser, body, &root, &error) != 0)
+        return refuse_json(job, &error);
+    if (root->type != JSON_OBJECT)
+        return refuse(job, CORE_E_MALFORMED, NULL, "the body must be an object");
+    return decode_members(job, root, false) != 0 ? -1 : move_key(job, request);
+}
+
+int decode_rest(struct decoder *d, enum core_type type, const struct core_fields *preset,
+                struct str body, struct request *request, struct core_refusal *why)
+{
+    assert(type > CORE_TYPE_NONE && type < CORE_TYPE_COUNT);
+    struct job job = {.d = d, .arena = &request->arena, .form = &d->forms[type], .why = why};
+    job.out = add_commands(request, 1);
+    request->batch = false;
+    memset(job.out, 0, sizeof(*job.out));
+    job.out->command.type = type;
+    int status = check_body(&job, body);
+    if (status == 0 && preset != NULL) {
+        job.out->command.f = *preset;
+        job.preset = preset->given;
+        status = check_preset(&job, preset);
+    }
+    if (status == 0)
+        status = decode_rest_body(&job, body, request);
+    return finish(d, request, status);
+}
+
+bool decode_key_valid(struct str key)
+{
+    if (key.n == 0 || key.n > DECODE_KEY_BYTES)
+        return false;
+    for (size_t i = 0; i < key.n; i++) {
+        if ((unsigned char)key.p[i] < 0x20 || key.p[i] == 0x7f)
+            return false;
+    }
+    return json_utf8_valid(key);
+}
+
+/* ---- the decoder */
+
+static void form_add(struct form *form, uint32_t at, const char *name)
+{
+    assert(at < FORM_MEMBERS_MAX);
+    form->names[at] = (struct str){name, strlen(name)};
+    form->tags[at] = tag_of(form->names[at]);
+}
+
+static void form_make(struct form *form, const struct core_type_spec *spec)
+{
+    static const char *const common[COMMON_COUNT] = {
+        [COMMON_EXPECTED_SEQ] = "expected_seq", [COMMON_KEY] = "key", [COMMON_TYPE] = "type"};
+    form->type_name = (struct str){spec->command_name, strlen(spec->command_name)};
+    form->fields = spec->command_fields;
+    form->fields_n = spec->command_fields_n;
+    for (uint32_t i = 0; i < form->fields_n; i++) {
+        const struct core_field_spec *field = &form->fields[i];
+        uint64_t bit = UINT64_C(1) << field->field;
+        form_add(form, i, field->name);
+        form->fields_known |= bit;
+        form->fields_required |= (field->flags & FIELD_REQUIRED) != 0 ? bit : 0;
+    }
+    for (uint32_t i = 0; i < COMMON_COUNT; i++)
+        form_add(form, form->fields_n + i, common[i]);
+}
+
+/* Twice as many as the longest list has ids. */
+static uint32_t id_slots_for(const struct core_limits *limits)
+{
+    uint32_t most = limits->max[CORE_LIMIT_MENTIONS];
+    if (most < limits->max[CORE_LIMIT_PARTICIPANTS])
+        most = limits->max[CORE_LIMIT_PARTICIPANTS];
+    uint32_t slots = 64;
+    while (slots / 2 <= most)
+        slots *= 2;
+    return slots;
+}
+
+struct decoder *decoder_new(const struct core_limits *limits, uint32_t max_batch_commands,
+                            size_t max_batch_bytes)
+{
+    struct decoder *d = mem_alloc(sizeof(*d));
+    memset(d, 0, sizeof(*d));
+    d->limits = limits;
+    d->max_batch_commands = max_batch_commands;
+    d->max_batch_bytes = max_batch_bytes;
+    d->parser = json_parser_new();
+    d->id_slots_mask = id_slots_for(limits) - 1;
+    d->id_slots = mem_alloc((d->id_slots_mask + 1) * sizeof(*d->id_slots));
+    for (int type = CORE_TYPE_NONE + 1; type < CORE_TYPE_COUNT; type++)
+        form_make(&d->forms[type], core_type_spec((enum core_type)type));
+    return d;
+}
+
+void decoder_free(struct decoder *d)
+{
+    json_parser_free(d->parser);
+    buf_free(&d->scratch);
+    free(d->id_slots);
+    free(d);
+}

@@ -1,0 +1,46 @@
+/*
+ * decode: from a request body to commands, by the schema table of core/.
+ *
+ * Normal path: a body is JSON (one command as an object, many as an array) or NDJSON (one command
+ * a line); decode_commands or decode_rest fills the commands of a request, all in its arena.
+ * Failure: what spoils the whole body is the function's own refusal. A bad command of a batch only
+ * gets request_command.bad and leaves the others alone. Details of a batch begin with the command's
+ * index, from 0: "command 3: ...".
+ *
+ * Thread: a decoder belongs to one thread.
+ */
+#ifndef ATOLL_SERVER_DECODE_H
+#define ATOLL_SERVER_DECODE_H
+
+#include "shards/request.h"
+
+enum { DECODE_KEY_BYTES = 128 /* an idempotency key; longer: 400 */ };
+
+struct decoder;
+
+/* `limits` must outlive it. */
+struct decoder *decoder_new(const struct core_limits *limits, uint32_t max_batch_commands,
+                            size_t max_batch_bytes);
+void decoder_free(struct decoder *d);
+
+/*
+ * The body of POST .../commands. Fills the request's commands, commands_n and batch, and moves the
+ * key of a single command to request->key; one that the request has already (from a header) must
+ * then be the same. 0, or -1 with *why filled: nothing of the body is to be done.
+ */
+int decode_commands(struct decoder *d, struct str body, bool ndjson, struct request *request,
+                    struct core_refusal *why);
+
+/*
+ * The body of a REST form, which is one command of a known type: an object, or empty. `preset`
+ * (NULL: none) has the fields that came in the path or query, with their bits set in `given`; its
+ * strings must live as long as the request. They are checked like the body's, and may not stand in
+ * the body as well. Otherwise like decode_commands.
+ */
+int decode_rest(struct decoder *d, enum core_type type, const struct core_fields *preset,
+                struct str body, struct request *request, struct core_refusal *why);
+
+/* Whether an idempotency key is 1 to DECODE_KEY_BYTES bytes of UTF-8 without control characters. */
+bool decode_key_valid(struct str key);
+
+#endif

@@ -1,0 +1,385 @@
+#include "server/exchange.h"
+
+#include "server/gather.h"
+#include "server/hangup.h"
+#include "server/problem.h"
+#include "server/stream.h"
+
+#include <sys/socket.h>
+
+enum { HEADERS_RESERVED = 8, RETRY_AFTER_S = 1, CANCEL_AGAIN_MS = 1000 };
+
+static struct exchange *exchange_of(struct timer *timer)
+{
+    return (struct exchange *)((char *)timer - offsetof(struct exchange, timer));
+}
+
+static int fd_of(const struct exchange *exchange)
+{
+    return h2o_socket_get_fd(exchange->connection->sock);
+}
+
+/* ---- from birth to death */
+
+/* h2o clears the request's pool: the answer is out, or the client is gone. */
+static void dispose(void *p)
+{
+    struct exchange *exchange = p;
+    struct frontend *frontend = exchange->frontend;
+
+    slots_remove(&frontend->exchanges, exchange->token);
+    timers_clear(&frontend->timers, &exchange->timer);
+    if (exchange->watched)
+        hangup_remove(frontend, fd_of(exchange));
+    if (exchange->waiting) {
+        exchange_end_wait(exchange);
+        figure_add(&frontend->figures->waiting, -1);
+    }
+    if (exchange->watcher != NULL)
+        stream_close(exchange->watcher);
+    if (exchange->reply != NULL)
+        request_free(exchange->reply);
+    if (exchange->gather != NULL)
+        gather_free(exchange->gather);
+    buf_free(&exchange->text);
+    exchange->connection->exchanges--;
+}
+
+struct exchange *exchange_new(struct frontend *frontend, h2o_req_t *req)
+{
+    struct exchange *exchange = h2o_mem_alloc_shared(&req->pool, sizeof(*exchange), dispose);
+    *exchange = (struct exchange){
+        .frontend = frontend,
+        .req = req,
+        .connection = req->conn->callbacks->get_socket(req->conn)->on_close.data,
+    };
+    exchange->token = slots_add(&frontend->exchanges, exchange);
+    exchange->connection->exchanges++;
+    figure_add(&frontend->figures->requests, 1);
+    return exchange;
+}
+
+void *exchange_alloc(struct exchange *exchange, size_t size)
+{
+    return h2o_mem_alloc_pool(&exchange->req->pool, size);
+}
+
+struct str exchange_copy(struct exchange *exchange, struct buf *text)
+{
+    char *p = exchange_alloc(exchange, text->n);
+    memcpy(p, text->p, text->n);
+    return (struct str){p, text->n};
+}
+
+/* ---- headers */
+
+#define TOKEN(name) &H2O_TOKEN_##name->buf
+#define VALUE(text) {(char *)(text), sizeof(text) - 1}
+
+static h2o_iovec_t nosniff_name = VALUE("x-content-type-options");
+static h2o_iovec_t buffering_name = VALUE("x-accel-buffering");
+static h2o_iovec_t replayed_name = VALUE("idempotent-replayed");
+
+#define NOSNIFF {&nosniff_name, NULL, VALUE("nosniff")}
+#define NO_STORE {TOKEN(CACHE_CONTROL), NULL, VALUE("no-store")}
+#define NO_CACHE {TOKEN(CACHE_CONTROL), NULL, VALUE("no-cache")}
+
+enum { HEADERS_SHARED = 3 };
+
+static const h2o_header_t shared_headers[][HEADERS_SHARED] = {
+    [ANSWER_JSON] = {{TOKEN(CONTENT_TYPE), NULL, VALUE("application/json")}, NO_STORE, NOSNIFF},
+    [ANSWER_STATE] = {{TOKEN(CONTENT_TYPE), NULL, VALUE("application/json")}, NO_CACHE, NOSNIFF},
+    [ANSWER_PROBLEM] = {{TOKEN(CONTENT_TYPE), NULL, VALUE("application/problem+json")},
+                        NO_STORE,
+                        NOSNIFF},
+    [ANSWER_YAML] = {{TOKEN(CONTENT_TYPE), NULL, VALUE("application/yaml")}, NO_CACHE, NOSNIFF},
+    [ANSWER_TEXT] = {{TOKEN(CONTENT_TYPE), NULL, VALUE("text/plain; charset=utf-8")},
+                     NO_CACHE,
+                     NOSNIFF},
+};
+
+static const h2o_header_t stream_headers[] = {
+    {TOKEN(CONTENT_TYPE), NULL, VALUE("text/event-stream")},
+    NO_STORE,
+    {&buffering_name, NULL, VALUE("no")},
+    NOSNIFF,
+};
+
+static void add_header(h2o_headers_t *headers, h2o_iovec_t *name, struct str value)
+{
+    headers->entries[headers->size++] =
+        (h2o_header_t){.name = name, .value = h2o_iovec_init(value.p, value.n)};
+}
+
+static void set_headers(h2o_req_t *req, const struct answer *answer)
+{
+    h2o_headers_t *headers = &req->res.headers;
+    /* Without a body nothing is said about its type. */
+    unsigned skipped = answer->body.p == NULL ? 1 : 0;
+
+    _Static_assert(HEADERS_SHARED + 5 <= HEADERS_RESERVED, "all headers of an answer fit");
+    h2o_vector_reserve(&req->pool, headers, HEADERS_RESERVED);
+    memcpy(headers->entries, shared_headers[answer->kind] + skipped,
+           (HEADERS_SHARED - skipped) * sizeof(h2o_header_t));
+    headers->size = HEADERS_SHARED - skipped;
+    if (answer->etag.p != NULL)
+        add_header(headers, TOKEN(ETAG), answer->etag);
+    if (answer->location.p != NULL)
+        add_header(headers, TOKEN(LOCATION), answer->location);
+    if (answer->allow.p != NULL)
+        add_header(headers, TOKEN(ALLOW), answer->allow);
+    if (answer->retry_after_s == RETRY_AFTER_S)
+        add_header(headers, TOKEN(RETRY_AFTER), STR("1"));
+    if (answer->replayed)
+        add_header(headers, &replayed_name, STR("true"));
+}
+
+static const char *reason_of(int status)
+{
+    static const struct {
+        int status;
+        const char *reason;
+    } reasons[] = {
+        {200, "OK"},
+        {201, "Created"},
+        {204, "No Content"},
+        {304, "Not Modified"},
+        {400, "Bad Request"},
+        {403, "Forbidden"},
+        {404, "Not Found"},
+        {405, "Method Not Allowed"},
+        {409, "Conflict"},
+        {410, "Gone"},
+        {412, "Precondition Failed"},
+        {413, "Content Too Large"},
+        {415, "Unsupported Media Type"},
+        {422, "Unprocessable Content"},
+        {500, "Internal Server Error"},
+        {503, "Service Unavailable"},
+        {507, "Insufficient Storage"},
+    };
+    for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++)
+        if (reasons[i].status == status)
+            return reasons[i].reason;
+    return "Error";
+}
+
+/* ---- answering */
+
+static void on_deadline(struct timer *timer)
+{
+    struct exchange *exchange = exchange_of(timer);
+    figure_add(&exchange->frontend->figures->streams_cut, 1);
+    exchange_cut(exchange);
+}
+
+static void arm_deadline(struct exchange *exchange)
+{
+    struct frontend *frontend = exchange->frontend;
+    int64_t patience_ms = (int64_t)frontend->shared->config->write_timeout_ms;
+
+    exchange->timer.fire = on_deadline;
+    timers_set(&frontend->timers, &exchange->timer, frontend_now_ms(frontend) + patience_ms);
+}
+
+/* Hands h2o the next piece of the body. */
+static void send_piece(struct exchange *exchange)
+{
+    size_t n = exchange->rest.n < EXCHANGE_PIECE_BYTES ? exchange->rest.n : EXCHANGE_PIECE_BYTES;
+    h2o_iovec_t piece = h2o_iovec_init(exchange->rest.p, n);
+    bool last = n == exchange->rest.n;
+
+    exchange->rest = (struct str){exchange->rest.p + n, exchange->rest.n - n};
+    arm_deadline(exchange);
+    h2o_send(exchange->req, &piece, n != 0,
+             last ? H2O_SEND_STATE_FINAL : H2O_SEND_STATE_IN_PROGRESS);
+}
+
+static void on_proceed(h2o_generator_t *generator, h2o_req_t *req)
+{
+    (void)req;
+    send_piece((struct exchange *)((char *)generator - offsetof(struct exchange, generator)));
+}
+
+static bool is_head(const h2o_req_t *req)
+{
+    return h2o_memis(req->input.method.base, req->input.method.len, H2O_STRLIT("HEAD"));
+}
+
+static void begin_answer(struct exchange *exchange, int status)
+{
+    struct frontend *frontend = exchange->frontend;
+    h2o_req_t *req = exchange->req;
+
+    assert(!exchange->answered);
+    exchange->answered = true;
+    if (frontend->draining_ms != 0)
+        req->http1_is_persistent = 0;
+    if (!frontend->in_loop)
+        frontend->touched = true;
+    req->res.status = status;
+    req->res.reason = reason_of(status);
+    figure_add(&frontend->figures->answers[status / 100], 1);
+}
+
+void exchange_answer(struct exchange *exchange, const struct answer *answer)
+{
+    h2o_req_t *req = exchange->req;
+    bool bodiless = answer->status == 204 || answer->status == 304;
+
+    begin_answer(exchange, answer->status);
+    req->res.content_length = bodiless ? SIZE_MAX : answer->body.n;
+    set_headers(req, answer);
+    exchange->rest = bodiless || is_head(req) ? (struct str){0} : answer->body;
+    exchange->generator.proceed = on_proceed;
+    h2o_start_response(req, &exchange->generator);
+    send_piece(exchange);
+}
+
+void exchange_refuse_with(struct exchange *exchange, unsigned error,
+                          const struct core_refusal *why, struct str members)
+{
+    struct answer answer = {.status = problem_status(error), .kind = ANSWER_PROBLEM};
+    struct buf *text = &exchange->text;
+
+    answer.retry_after_s = answer.status == 503 ? RETRY_AFTER_S : 0;
+    text->n = 0;
+    problem_write(text, error, why, answer.retry_after_s);
+    if (members.n > 2) {
+        text->p[text->n - 1] = ',';
+        buf_add(text, members.p + 1, members.n - 1);
+    }
+    if (error == PROBLEM_E_METHOD_NOT_ALLOWED)
+        answer.allow = (struct str){exchange->match.allow, strlen(exchange->match.allow)};
+    answer.body = buf_str(text);
+    exchange_answer(exchange, &answer);
+}
+
+void exchange_refuse(struct exchange *exchange, unsigned error, const struct core_refusal *why)
+{
+    exchange_refuse_with(exchange, error, why, (struct str){0});
+}
+
+void exchange_refuse_text(struct exchange *exchange, unsigned error, const char *field,
+                          const char *detail)
+{
+    struct core_refusal why = {.field = field};
+    size_t n = strlen(detail);
+    assert(n < sizeof(why.detail));
+    memcpy(why.detail, detail, n + 1);
+    exchange_refuse(exchange, error, &why);
+}
+
+void exchange_begin_stream(struct exchange *exchange)
+{
+    h2o_req_t *req = exchange->req;
+    size_t n = sizeof(stream_headers) / sizeof(stream_headers[0]);
+
+    begin_answer(exchange, 200);
+    if (req->version < 0x101)
+        req->http1_is_persistent = 0; /* the end of the connection is the end of the body */
+    h2o_vector_reserve(&req->pool, &req->res.headers, n);
+    memcpy(req->res.headers.entries, stream_headers, sizeof(stream_headers));
+    req->res.headers.size = n;
+    h2o_start_response(req, &exchange->generator);
+}
+
+/* ---- requests */
+
+static bool sent(struct exchange *exchange, struct request *request, int rc)
+{
+    if (rc == 0)
+        return true;
+    request_free(request);
+    exchange_refuse_text(exchange, REQUEST_E_OVERLOADED, NULL,
+                         "Too many requests are on their way; try again.");
+    return false;
+}
+
+bool exchange_send(struct exchange *exchange, struct request *request)
+{
+    request->token = exchange->token;
+    return sent(exchange, request, mailbox_send(exchange->frontend->mailbox, request));
+}
+
+bool exchange_send_to(struct exchange *exchange, struct request *request, unsigned shard)
+{
+    request->token = exchange->token;
+    return sent(exchange, request, mailbox_send_to(exchange->frontend->mailbox, request, shard));
+}
+
+/* ---- endings */
+
+void exchange_watch(struct exchange *exchange)
+{
+    assert(!exchange->watched);
+    exchange->watched = true;
+    hangup_add(exchange->frontend, fd_of(exchange), exchange->token);
+}
+
+void exchange_cut(struct exchange *exchange)
+{
+    exchange->req->http1_is_persistent = 0;
+    (void)shutdown(fd_of(exchange), SHUT_RDWR);
+}
+
+void exchange_gone(struct exchange *exchange)
+{
+    if (exchange->watcher != NULL && exchange->answered) {
+        exchange_cut(exchange);
+        stream_touch(exchange->watcher);
+        return;
+    }
+    if (exchange->answered)
+        return; /* its own write tells */
+    /* One write, so that h2o finds out; nobody reads it. */
+    exchange_cut(exchange);
+    exchange->answered = true;
+    if (!exchange->frontend->in_loop)
+        exchange->frontend->touched = true;
+    exchange->req->res.status = 204;
+    h2o_start_response(exchange->req, &exchange->generator);
+    h2o_send(exchange->req, NULL, 0, H2O_SEND_STATE_FINAL);
+}
+
+static void on_wait_over(struct timer *timer)
+{
+    struct exchange *exchange = exchange_of(timer);
+    struct frontend *frontend = exchange->frontend;
+
+    exchange_end_wait(exchange);
+    /* It may have been too early for the shard: until the answer comes, ask again. */
+    timers_set(&frontend->timers, timer, frontend_now_ms(frontend) + CANCEL_AGAIN_MS);
+}
+
+void exchange_end_wait(struct exchange *exchange)
+{
+    struct request *request = request_new();
+    request->kind = REQUEST_CANCEL;
+    request->session = arena_copy(&request->arena, exchange->session);
+    request->token = exchange->token;
+    outbox_send(&exchange->frontend->outbox, exchange->frontend->mailbox, request);
+}
+
+void exchange_begin_wait(struct exchange *exchange, struct str session, int64_t wait_ms)
+{
+    struct frontend *frontend = exchange->frontend;
+    char *copy = exchange_alloc(exchange, session.n);
+
+    memcpy(copy, session.p, session.n);
+    exchange->session = (struct str){copy, session.n};
+    exchange->waiting = true;
+    figure_add(&frontend->figures->waiting, 1);
+    exchange->timer.fire = on_wait_over;
+    timers_set(&frontend->timers, &exchange->timer, frontend_now_ms(frontend) + wait_ms);
+    exchange_watch(exchange);
+}
+
+void exchange_waited(struct exchange *exchange)
+{
+    if (!exchange->waiting)
+        return;
+    exchange->waiting = false;
+    figure_add(&exchange->frontend->figures->waiting, -1);
+    timers_clear(&exchange->frontend->timers, &exchange->timer);
+}

@@ -1,0 +1,91 @@
+/*
+ * exchange: one HTTP request from its arrival to the last byte of its answer, and how answers are
+ * written.
+ *
+ * An exchange lives in its h2o request's pool: h2o frees it when the answer is out or the client
+ * is gone, whichever comes first, and exchange.c then gives back all it holds. So nothing keeps a
+ * pointer to an exchange over a turn; requests carry its token.
+ *
+ * Normal path: exchange_answer or exchange_refuse, exactly once, unless it becomes a stream
+ * (streams.h). A body goes out by reference in pieces; the client has --write-timeout for each.
+ * Failure: a client that takes nothing for that long is cut off; one that hangs up while watched
+ * (exchange_watch) is noticed at once, else when its answer is written.
+ */
+#ifndef ATOLL_SERVER_EXCHANGE_H
+#define ATOLL_SERVER_EXCHANGE_H
+
+#include "server/frontend.h"
+
+enum { EXCHANGE_PIECE_BYTES = 256 * 1024 };
+
+struct exchange {
+    struct frontend *frontend;
+    h2o_req_t *req;
+    struct connection *connection;
+    uint64_t token;
+    struct route_match match;
+    struct str none_match; /* If-None-Match */
+    struct str session;    /* of a wait, to cancel it by; in the pool */
+    bool answered;         /* or being streamed */
+    bool watched;          /* in the hang-up set */
+    bool waiting;          /* a REQUEST_INBOX that may wait is at the shard */
+    struct timer timer;    /* end of the wait; then the write deadline */
+    h2o_generator_t generator;
+    struct str rest;       /* of the body, not yet handed to h2o */
+    struct request *reply; /* owns the body */
+    struct buf text;       /* or this does */
+    struct gather *gather; /* list.c, status.c: replies of all shards */
+    struct watcher *watcher;
+};
+
+/* The headers that kinds of answers share. */
+enum answer_kind { ANSWER_JSON, ANSWER_STATE, ANSWER_PROBLEM, ANSWER_YAML, ANSWER_TEXT };
+
+struct answer {
+    int status;
+    enum answer_kind kind;
+    struct str body;     /* static, or held by the exchange's reply or text */
+    struct str etag;     /* with its quotes; like all below p == NULL: none. In the pool */
+    struct str location;
+    struct str allow;
+    int retry_after_s;
+    bool replayed;
+};
+
+/* Makes the exchange of a request; the connection is found by its socket. */
+struct exchange *exchange_new(struct frontend *frontend, h2o_req_t *req);
+void exchange_answer(struct exchange *exchange, const struct answer *answer);
+/* A problem; `why` as in problem_write. */
+void exchange_refuse(struct exchange *exchange, unsigned error, const struct core_refusal *why);
+/* The same with a sentence. */
+void exchange_refuse_text(struct exchange *exchange, unsigned error, const char *field,
+                          const char *detail);
+/* A problem whose object has further members: `members` is a JSON object. */
+void exchange_refuse_with(struct exchange *exchange, unsigned error,
+                          const struct core_refusal *why, struct str members);
+
+/* Sends a request of this exchange to the shard of its session; where the ring is full it is freed
+ * and the exchange answered with 503. */
+bool exchange_send(struct exchange *exchange, struct request *request);
+/* The same for a shard by its number. */
+bool exchange_send_to(struct exchange *exchange, struct request *request, unsigned shard);
+
+/* Notices from now on if the client hangs up. */
+void exchange_watch(struct exchange *exchange);
+/* The client has hung up. */
+void exchange_gone(struct exchange *exchange);
+/* A REQUEST_INBOX that waits was sent: it is cancelled after `wait_ms`, or if the client goes. */
+void exchange_begin_wait(struct exchange *exchange, struct str session, int64_t wait_ms);
+/* Ends a wait early: the shard answers with what there is. */
+void exchange_end_wait(struct exchange *exchange);
+/* The reply has come. */
+void exchange_waited(struct exchange *exchange);
+/* Cuts the connection: h2o notices and disposes of the exchange. */
+void exchange_cut(struct exchange *exchange);
+/* Begins the answer as an event stream; `generator` is set. The first send must carry bytes. */
+void exchange_begin_stream(struct exchange *exchange);
+/* Memory of the request's pool. */
+void *exchange_alloc(struct exchange *exchange, size_t size);
+struct str exchange_copy(struct exchange *exchange, struct buf *text);
+
+#endif

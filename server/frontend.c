@@ -1,0 +1,589 @@
+#include "server/frontend.h"
+
+#include "server/call.h"
+#include "server/hangup.h"
+#include "server/list.h"
+#include "server/problem.h"
+#include "server/rest.h"
+#include "server/status.h"
+#include "server/stream.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum {
+    BODY_SLACK_BYTES = 1024 * 1024, /* read although too large, so that the client gets the 413 */
+    DRAIN_LOOK_MS = 20,             /* between two looks at what is open */
+    STOP_TURNS_MAX = 100,           /* of the loop, for cut connections to be closed */
+    H2O_SPARES = 16,                /* chunks that h2o keeps for a thread */
+};
+
+/* h2o's handler and filter, with the way back to us. */
+struct handler {
+    h2o_handler_t super;
+    struct frontend *frontend;
+};
+
+/* ---- one request */
+
+static bool host_known(const struct connection *connection, struct str host)
+{
+    return connection->host_n != 0 && connection->host_n == host.n &&
+           memcmp(connection->host, host.p, host.n) == 0;
+}
+
+static bool check_host(struct exchange *exchange, struct str host)
+{
+    struct connection *connection = exchange->connection;
+
+    if (connection->local || host_known(connection, host))
+        return true;
+    if (!access_host_allowed(&exchange->frontend->shared->access, host)) {
+        exchange_refuse_text(exchange, PROBLEM_E_FORBIDDEN_HOST, "Host",
+                             "This Host is not allowed here; see --allowed-host.");
+        return false;
+    }
+    if (host.n <= sizeof(connection->host)) {
+        connection->host_n = (uint8_t)host.n;
+        memcpy(connection->host, host.p, host.n);
+    }
+    return true;
+}
+
+static bool check_access(struct exchange *exchange, const struct call_headers *headers)
+{
+    const h2o_req_t *req = exchange->req;
+    struct str host = {req->input.authority.base, req->input.authority.len};
+
+    if (!check_host(exchange, host))
+        return false;
+    if (headers->origin.p != NULL &&
+        !access_origin_allowed(&exchange->frontend->shared->access, headers->origin, host)) {
+        exchange_refuse_text(exchange, PROBLEM_E_FORBIDDEN_ORIGIN, "Origin",
+                             "This Origin is not allowed here; see --allowed-origin.");
+        return false;
+    }
+    return true;
+}
+
+/* Route, query and headers; what is wrong with them is answered. */
+static bool read_call(struct exchange *exchange, struct call *call)
+{
+    struct frontend *frontend = exchange->frontend;
+    const struct config *config = frontend->shared->config;
+    const h2o_req_t *req = exchange->req;
+    struct str method = {req->input.method.base, req->input.method.len};
+    struct str target = {req->input.path.base, req->input.path.len};
+    struct query_limits limits = {(uint32_t)config->page_limit, (uint32_t)config->page_limit_max};
+    struct core_refusal why;
+
+    int rc = router_match(method, target, &frontend->scratch, &exchange->match, &why);
+    if (rc == 0)
+        rc = query_parse(exchange->match.query, exchange->match.route, &limits,
+                         &frontend->scratch, &call->query, &why);
+    if (rc != 0) {
+        exchange_refuse(exchange, (unsigned)rc, &why);
+        return false;
+    }
+    if (call->headers.twice != NULL) {
+        exchange_refuse_text(exchange, CORE_E_MALFORMED, call->headers.twice,
+                             "This header may be given only once.");
+        return false;
+    }
+    call->body = (struct str){req->entity.base, req->entity.len};
+    return true;
+}
+
+static void dispatch(struct exchange *exchange, const struct call *call)
+{
+    switch (exchange->match.route) {
+    case ROUTE_PAGE:
+    case ROUTE_HEALTH:
+    case ROUTE_READY:
+    case ROUTE_OPENAPI:
+    case ROUTE_STATUS:
+        status_serve(exchange);
+        break;
+    case ROUTE_SESSION_LIST:
+        list_serve(exchange, call);
+        break;
+    case ROUTE_STREAM:
+        stream_open(exchange, call);
+        break;
+    case ROUTE_EVENTS:
+        if (access_accepts(call->headers.accept, STR("text/event-stream")))
+            stream_open(exchange, call);
+        else
+            rest_serve(exchange, call);
+        break;
+    default:
+        rest_serve(exchange, call);
+        break;
+    }
+}
+
+static int on_req(h2o_handler_t *self, h2o_req_t *req)
+{
+    struct frontend *frontend = ((struct handler *)self)->frontend;
+    struct exchange *exchange = exchange_new(frontend, req);
+    struct call call;
+
+    arena_reset(&frontend->scratch);
+    call_read_headers(req, &call.headers);
+    if (!check_access(exchange, &call.headers) || !read_call(exchange, &call))
+        return 0;
+    bool probe = exchange->match.route == ROUTE_HEALTH || exchange->match.route == ROUTE_READY;
+    if (frontend->draining_ms != 0 && !probe)
+        exchange_refuse_text(exchange, REQUEST_E_UNAVAILABLE, NULL, "The server is about to stop.");
+    else
+        dispatch(exchange, &call);
+    return 0;
+}
+
+/* ---- what h2o answers by itself: 400 and 413, as problems */
+
+struct problem_stream {
+    h2o_ostream_t super;
+    h2o_iovec_t body;
+};
+
+static void send_problem(h2o_ostream_t *self, h2o_req_t *req, h2o_iovec_t *bufs, size_t n,
+                         h2o_send_state_t state)
+{
+    struct problem_stream *stream = (struct problem_stream *)self;
+    (void)bufs;
+    h2o_ostream_send_next(self, req, &stream->body, n != 0, state);
+}
+
+static void make_problem(struct handler *self, h2o_req_t *req, h2o_ostream_t **slot)
+{
+    const struct config *config = self->frontend->shared->config;
+    bool too_large = req->res.status == 413;
+    struct core_refusal why = {.code = too_large ? CORE_E_TOO_LARGE : CORE_E_MALFORMED};
+    struct problem_stream *stream = (void *)h2o_add_ostream(req, sizeof(*stream), slot);
+    struct buf text = {0};
+
+    if (too_large)
+        snprintf(why.detail, sizeof(why.detail), "The body has more than the %llu bytes allowed.",
+                 (unsigned long long)config->max_batch_bytes);
+    else
+        snprintf(why.detail, sizeof(why.detail), "The request is not well-formed HTTP.");
+    problem_write(&text, why.code, &why, 0);
+    stream->super.do_send = send_problem;
+    stream->body = h2o_strdup(&req->pool, text.p, text.n);
+    buf_free(&text);
+    req->res.content_length = stream->body.len;
+    h2o_set_header(&req->pool, &req->res.headers, H2O_TOKEN_CONTENT_TYPE,
+                   H2O_STRLIT("application/problem+json"), 1);
+}
+
+struct problem_filter {
+    h2o_filter_t super;
+    struct handler *handler;
+};
+
+static void on_setup_ostream(h2o_filter_t *self, h2o_req_t *req, h2o_ostream_t **slot)
+{
+    if (req->res.status == 400 || req->res.status == 413) {
+        make_problem(((struct problem_filter *)self)->handler, req, slot);
+        slot = &(*slot)->next;
+    }
+    h2o_setup_next_ostream(req, slot);
+}
+
+/* ---- connections */
+
+static void on_close(void *p)
+{
+    struct connection *connection = p;
+    struct frontend *frontend = connection->frontend;
+
+    if (connection->previous != NULL)
+        connection->previous->next = connection->next;
+    else
+        frontend->connections = connection->next;
+    if (connection->next != NULL)
+        connection->next->previous = connection->previous;
+    atomic_fetch_sub_explicit(&frontend->shared->connections, 1, memory_order_relaxed);
+    figure_add(&frontend->figures->connections, -1);
+    free(connection);
+}
+
+/* False: there are too many; it is closed. */
+static bool admit(struct frontend *frontend, h2o_socket_t *sock)
+{
+    struct frontend_shared *shared = frontend->shared;
+    unsigned before = atomic_fetch_add_explicit(&shared->connections, 1, memory_order_relaxed);
+
+    if (before < shared->config->max_connections)
+        return true;
+    atomic_fetch_sub_explicit(&shared->connections, 1, memory_order_relaxed);
+    figure_add(&frontend->figures->refused, 1);
+    h2o_socket_close(sock);
+    return false;
+}
+
+static void take_connection(struct listener *listener, h2o_socket_t *sock)
+{
+    struct frontend *frontend = listener->frontend;
+
+    if (!admit(frontend, sock))
+        return;
+    struct connection *connection = mem_alloc(sizeof(*connection));
+    *connection = (struct connection){
+        .frontend = frontend, .sock = sock, .next = frontend->connections, .local = listener->local};
+    if (connection->next != NULL)
+        connection->next->previous = connection;
+    frontend->connections = connection;
+    figure_add(&frontend->figures->connections, 1);
+    figure_add(&frontend->figures->accepted, 1);
+    sock->on_close.cb = on_close;
+    sock->on_close.data = connection;
+    h2o_accept(&frontend->accept, sock);
+}
+
+static void on_accept(h2o_socket_t *sock, const char *error);
+
+/* Out of descriptors or memory: the listener stays readable, so look away for a while. */
+static void pause_accepting(struct frontend *frontend)
+{
+    for (unsigned i = 0; i < frontend->listeners_n; i++)
+        h2o_socket_read_stop(frontend->listeners[i].sock);
+    timers_set(&frontend->timers, &frontend->accept_pause,
+               frontend_now_ms(frontend) + FRONTEND_ACCEPT_PAUSE_MS);
+}
+
+static void on_accept_pause_over(struct timer *timer)
+{
+    struct frontend *frontend =
+        (struct frontend *)((char *)timer - offsetof(struct frontend, accept_pause));
+    for (unsigned i = 0; i < frontend->listeners_n; i++)
+        h2o_socket_read_start(frontend->listeners[i].sock, on_accept);
+    frontend->touched = true;
+}
+
+/* Accepts up to `max` connections; false: there are none left, or no means to take them. */
+static bool accept_some(struct listener *listener, unsigned max)
+{
+    for (unsigned i = 0; i < max; i++) {
+        h2o_socket_t *sock = h2o_evloop_socket_accept(listener->sock);
+        if (sock == NULL) {
+            if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+                pause_accepting(listener->frontend);
+            return false;
+        }
+        take_connection(listener, sock);
+    }
+    return true;
+}
+
+static void on_accept(h2o_socket_t *sock, const char *error)
+{
+    if (error == NULL)
+        accept_some(sock->data, FRONTEND_ACCEPT_MAX);
+}
+
+/* ---- starting */
+
+static void on_reactor_fd(h2o_socket_t *sock, const char *error)
+{
+    (void)sock; /* the reactor drains it behind this turn */
+    (void)error;
+}
+
+static void on_hangup(h2o_socket_t *sock, const char *error)
+{
+    if (error == NULL)
+        hangup_run(sock->data);
+}
+
+/* h2o closes what it watches, so it gets a descriptor of its own. */
+static int watch(struct frontend *frontend, unsigned i, int fd, h2o_socket_cb callback)
+{
+    int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (own < 0)
+        return -1;
+    frontend->watched[i] =
+        h2o_evloop_socket_create(frontend->context.loop, own, H2O_SOCKET_FLAG_DONT_READ);
+    frontend->watched[i]->data = frontend;
+    h2o_socket_read_start(frontend->watched[i], callback);
+    return 0;
+}
+
+static int open_listeners(struct frontend *frontend)
+{
+    struct frontend_shared *shared = frontend->shared;
+    int *fds = shared->listeners + reactor_number(frontend->reactor) * shared->listeners_n;
+
+    for (unsigned i = 0; i < shared->listeners_n; i++) {
+        struct listener *listener = &frontend->listeners[i];
+        int domain = 0;
+        socklen_t size = sizeof(domain);
+        if (listen(fds[i], SOMAXCONN) != 0) {
+            fprintf(stderr, "atoll: cannot listen on %s: %s\n", shared->config->listen.items[i],
+                    strerror(errno));
+            return -1;
+        }
+        (void)getsockopt(fds[i], SOL_SOCKET, SO_DOMAIN, &domain, &size);
+        *listener = (struct listener){.frontend = frontend, .local = domain == AF_UNIX};
+        listener->sock =
+            h2o_evloop_socket_create(frontend->context.loop, fds[i], H2O_SOCKET_FLAG_DONT_READ);
+        listener->sock->data = listener;
+        h2o_socket_read_start(listener->sock, on_accept);
+        fds[i] = -1;
+        frontend->listeners_n++;
+    }
+    return 0;
+}
+
+static void configure_h2o(struct frontend *frontend)
+{
+    const struct config *config = frontend->shared->config;
+    h2o_globalconf_t *globalconf = &frontend->globalconf;
+
+    h2o_config_init(globalconf);
+    globalconf->server_name = h2o_iovec_init(H2O_STRLIT(""));
+    globalconf->http1.upgrade_to_http2 = 0;
+    globalconf->http1.req_timeout = FRONTEND_REQUEST_TIMEOUT_MS;
+    globalconf->max_request_entity_size = config->max_batch_bytes + BODY_SLACK_BYTES;
+    /* Its name stands in for a Host that is missing: one that is never allowed. */
+    h2o_hostconf_t *host =
+        h2o_config_register_host(globalconf, h2o_iovec_init(H2O_STRLIT("*")), UINT16_MAX);
+    h2o_pathconf_t *path = h2o_config_register_path(host, "/", 0);
+    struct handler *handler = (void *)h2o_create_handler(path, sizeof(*handler));
+    handler->super.on_req = on_req;
+    handler->frontend = frontend;
+    struct problem_filter *filter =
+        (void *)h2o_create_filter(&host->fallback_path, sizeof(*filter));
+    filter->super.on_setup_ostream = on_setup_ostream;
+    filter->handler = handler;
+    h2o_context_init(&frontend->context, h2o_evloop_create(), globalconf);
+    frontend->accept = (h2o_accept_ctx_t){.ctx = &frontend->context, .hosts = globalconf->hosts};
+}
+
+static void *frontend_start(void *ctx, struct reactor *reactor, struct mailbox *mailbox,
+                            int wake_fd, int io_fd)
+{
+    struct frontend_shared *shared = ctx;
+    const struct config *config = shared->config;
+    struct frontend *frontend = mem_alloc(sizeof(*frontend));
+
+    memset(frontend, 0, sizeof(*frontend));
+    frontend->shared = shared;
+    frontend->reactor = reactor;
+    frontend->mailbox = mailbox;
+    frontend->figures = &shared->figures[reactor_number(reactor)];
+    atomic_store_explicit(&frontend->figures->cpu, reactor_cpu(reactor), memory_order_relaxed);
+    frontend->accept_pause.fire = on_accept_pause_over;
+    frontend->decoder = decoder_new(shared->limits, (uint32_t)config->max_batch_commands,
+                                    config->max_batch_bytes);
+    configure_h2o(frontend);
+    if (hangup_open(frontend) < 0 || watch(frontend, 0, wake_fd, on_reactor_fd) != 0 ||
+        watch(frontend, 1, io_fd, on_reactor_fd) != 0 ||
+        watch(frontend, 2, frontend->hangups, on_hangup) != 0) {
+        fprintf(stderr, "atoll: cannot watch a descriptor: %s\n", strerror(errno));
+        return NULL;
+    }
+    return open_listeners(frontend) == 0 ? frontend : NULL;
+}
+
+/* ---- turning */
+
+static void on_reply(void *ctx, struct request *request)
+{
+    struct frontend *frontend = ctx;
+
+    if (request->kind == REQUEST_FOLLOW) {
+        stream_on_reply(frontend, request);
+        return;
+    }
+    struct exchange *exchange = slots_find(&frontend->exchanges, request->token);
+    if (exchange == NULL || request->kind == REQUEST_CANCEL || request->kind == REQUEST_UNFOLLOW)
+        request_free(request);
+    else if (request->kind == REQUEST_LIST)
+        list_on_reply(exchange, request);
+    else if (request->kind == REQUEST_STATUS)
+        status_on_reply(exchange, request);
+    else
+        rest_on_reply(exchange, request);
+}
+
+static void on_frame(void *ctx, uint64_t feed, struct frame *frame)
+{
+    stream_on_frame(ctx, feed, frame);
+}
+
+static void on_notice(void *ctx, uint64_t feed, enum mailbox_notice notice)
+{
+    stream_on_notice(ctx, feed, notice);
+}
+
+static int frontend_work(void *p)
+{
+    struct frontend *frontend = p;
+    struct mailbox_handlers handlers = {
+        .ctx = frontend, .on_reply = on_reply, .on_frame = on_frame, .on_notice = on_notice};
+    int64_t now_ms = frontend_now_ms(frontend);
+
+    mailbox_drain(frontend->mailbox, &handlers, FRONTEND_DRAIN_MAX);
+    timers_run(&frontend->timers, now_ms);
+    bool all_sent = outbox_flush(&frontend->outbox, frontend->mailbox);
+    if (mailbox_pending(frontend->mailbox))
+        return 0;
+    int wait_ms = timers_wait_ms(&frontend->timers, now_ms);
+    if (!all_sent && (wait_ms < 0 || wait_ms > OUTBOX_RETRY_MS))
+        wait_ms = OUTBOX_RETRY_MS;
+    if (frontend->draining_ms != 0 && (wait_ms < 0 || wait_ms > DRAIN_LOOK_MS))
+        wait_ms = DRAIN_LOOK_MS;
+    return wait_ms;
+}
+
+static void run_loop(struct frontend *frontend, int32_t wait_ms)
+{
+    frontend->in_loop = true;
+    /* -1: interrupted by a signal, and what is pending has not had its turn. */
+    if (h2o_evloop_run(frontend->context.loop, wait_ms) == 0)
+        frontend->touched = false;
+    frontend->in_loop = false;
+}
+
+static void frontend_poll(void *p, int max_wait_ms)
+{
+    struct frontend *frontend = p;
+    /* A socket written to outside of the loop is noticed by its next turn: no sleep before that. */
+    run_loop(frontend, frontend->touched ? 0 : max_wait_ms < 0 ? INT32_MAX : max_wait_ms);
+}
+
+/* ---- draining and stopping */
+
+static void stop_accepting(struct frontend *frontend)
+{
+    timers_clear(&frontend->timers, &frontend->accept_pause);
+    for (unsigned i = 0; i < frontend->listeners_n; i++) {
+        /* Closing a socket resets what is in its backlog: take that first. */
+        while (accept_some(&frontend->listeners[i], FRONTEND_ACCEPT_MAX))
+            ;
+        timers_clear(&frontend->timers, &frontend->accept_pause);
+        h2o_socket_close(frontend->listeners[i].sock);
+    }
+    frontend->listeners_n = 0;
+    frontend->touched = true;
+}
+
+static void end_waits(struct frontend *frontend)
+{
+    for (uint32_t i = 0; i < frontend->exchanges.n; i++) {
+        struct exchange *exchange = slots_at(&frontend->exchanges, i);
+        if (exchange != NULL && exchange->waiting)
+            exchange_end_wait(exchange);
+    }
+}
+
+/* Nothing of a request has come on this connection, or it has had its time. */
+static bool is_idle(const struct connection *connection, bool lingered)
+{
+    int unread = 0;
+    if (connection->exchanges != 0)
+        return false;
+    if (lingered)
+        return true;
+    (void)ioctl(h2o_socket_get_fd(connection->sock), FIONREAD, &unread);
+    return unread == 0 && connection->sock->input->size == 0;
+}
+
+static void close_idle(struct frontend *frontend, bool lingered)
+{
+    for (struct connection *c = frontend->connections; c != NULL; c = c->next)
+        if (is_idle(c, lingered))
+            (void)shutdown(h2o_socket_get_fd(c->sock), SHUT_RDWR);
+}
+
+static bool frontend_drained(void *p)
+{
+    struct frontend *frontend = p;
+    int64_t now_ms = frontend_now_ms(frontend);
+
+    if (frontend->draining_ms == 0) {
+        frontend->draining_ms = now_ms;
+        frontend->context.shutdown_requested = 1; /* h2o: no keep-alive for what comes now */
+        stop_accepting(frontend);
+        stream_drain(frontend);
+    }
+    if (now_ms >= frontend->drain_look_ms) {
+        frontend->drain_look_ms = now_ms + DRAIN_LOOK_MS;
+        end_waits(frontend);
+        close_idle(frontend, now_ms - frontend->draining_ms >= FRONTEND_LINGER_MS);
+    }
+    return frontend->connections == NULL && frontend->outbox.first == NULL &&
+           mailbox_outstanding(frontend->mailbox) == 0;
+}
+
+/* Whatever is still open after the grace period. */
+static void cut_all(struct frontend *frontend)
+{
+    for (uint32_t i = 0; i < frontend->exchanges.n; i++) {
+        struct exchange *exchange = slots_at(&frontend->exchanges, i);
+        if (exchange != NULL)
+            exchange_gone(exchange);
+    }
+    for (struct connection *c = frontend->connections; c != NULL; c = c->next)
+        (void)shutdown(h2o_socket_get_fd(c->sock), SHUT_RDWR);
+    for (unsigned i = 0; i < STOP_TURNS_MAX && frontend->connections != NULL; i++)
+        run_loop(frontend, 1);
+}
+
+/* h2o keeps a few chunks for each thread and never gives them back. */
+static void free_h2o_spares(void)
+{
+    h2o_mem_recycle_t *buffers = &h2o_socket_buffer_prototype.allocator;
+    while (buffers->cnt != 0)
+        free(h2o_mem_alloc_recycle(buffers, 0));
+    for (unsigned i = 0; i < H2O_SPARES; i++) {
+        h2o_mem_pool_t pool;
+        h2o_mem_init_pool(&pool);
+        h2o_mem_alloc_pool(&pool, 1);
+        free(pool.chunks);
+    }
+}
+
+static void frontend_stop(void *p)
+{
+    struct frontend *frontend = p;
+    h2o_loop_t *loop = frontend->context.loop;
+
+    outbox_close(&frontend->outbox);
+    stop_accepting(frontend);
+    cut_all(frontend);
+    for (unsigned i = 0; i < sizeof(frontend->watched) / sizeof(frontend->watched[0]); i++)
+        h2o_socket_close(frontend->watched[i]);
+    close(frontend->hangups);
+    if (frontend->connections != NULL)
+        return; /* h2o still holds them; the process is about to end */
+    run_loop(frontend, 0);
+    h2o_multithread_queue_t *queue = frontend->context.queue;
+    h2o_context_dispose(&frontend->context);
+    free(queue); /* closed by h2o, but not freed */
+    h2o_evloop_destroy(loop);
+    h2o_config_dispose(&frontend->globalconf);
+    free_h2o_spares();
+    streams_free(&frontend->streams);
+    slots_free(&frontend->exchanges);
+    timers_free(&frontend->timers);
+    arena_free(&frontend->scratch);
+    buf_free(&frontend->location);
+    decoder_free(frontend->decoder);
+    free(frontend);
+}
+
+const struct reactor_frontend_ops frontend_ops = {
+    .start = frontend_start,
+    .work = frontend_work,
+    .poll = frontend_poll,
+    .drained = frontend_drained,
+    .stop = frontend_stop,
+};

@@ -1,0 +1,39 @@
+#include "server/outbox.h"
+
+void outbox_send(struct outbox *outbox, struct mailbox *mailbox, struct request *request)
+{
+    if (outbox->closed) {
+        request_free(request);
+        return;
+    }
+    if (outbox_flush(outbox, mailbox) && mailbox_send(mailbox, request) == 0)
+        return;
+    request->next = NULL;
+    if (outbox->first == NULL)
+        outbox->first = request;
+    else
+        outbox->last->next = request;
+    outbox->last = request;
+}
+
+bool outbox_flush(struct outbox *outbox, struct mailbox *mailbox)
+{
+    while (outbox->first != NULL) {
+        struct request *request = outbox->first;
+        struct request *next = request->next;
+        if (mailbox_send(mailbox, request) != 0)
+            return false;
+        outbox->first = next;
+    }
+    return true;
+}
+
+void outbox_close(struct outbox *outbox)
+{
+    outbox->closed = true;
+    while (outbox->first != NULL) {
+        struct request *request = outbox->first;
+        outbox->first = request->next;
+        request_free(request);
+    }
+}

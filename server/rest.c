@@ -1,0 +1,423 @@
+#include "server/rest.h"
+
+#include "server/etag.h"
+#include "server/newid.h"
+#include "server/problem.h"
+
+#include <stdio.h>
+
+/* ---- the routes that are one command each */
+
+enum preset { PRESET_AGENT = 1, PRESET_THREAD = 2, PRESET_BY = 4, PRESET_SESSION = 8 };
+
+struct form {
+    enum core_type type; /* CORE_TYPE_NONE: not such a route */
+    uint8_t preset;      /* enum preset: fields that come in path and query */
+    bool makes;          /* 201 with Location where it made something */
+};
+
+static const struct form forms[ROUTE_COUNT] = {
+    [ROUTE_SESSION_POST] = {CORE_SESSION_CREATE, 0, true},
+    [ROUTE_SESSION_PUT] = {CORE_SESSION_CREATE, PRESET_SESSION, true},
+    [ROUTE_SESSION_PATCH] = {CORE_SESSION_UPDATE, 0, false},
+    [ROUTE_SESSION_CLOSE] = {CORE_SESSION_CLOSE, 0, false},
+    [ROUTE_AGENT_POST] = {CORE_AGENT_REGISTER, 0, true},
+    [ROUTE_AGENT_PATCH] = {CORE_AGENT_UPDATE, PRESET_AGENT, false},
+    [ROUTE_AGENT_DELETE] = {CORE_AGENT_LEAVE, PRESET_AGENT, false},
+    [ROUTE_INBOX_ACK] = {CORE_INBOX_ACK, PRESET_AGENT, false},
+    [ROUTE_THREAD_POST] = {CORE_THREAD_CREATE, 0, true},
+    [ROUTE_THREAD_CLOSE] = {CORE_THREAD_CLOSE, PRESET_THREAD, false},
+    [ROUTE_THREAD_READ] = {CORE_THREAD_READ, PRESET_THREAD, false},
+    [ROUTE_PARTICIPANT_PUT] = {CORE_THREAD_ADD, PRESET_THREAD | PRESET_AGENT | PRESET_BY, false},
+    [ROUTE_PARTICIPANT_DELETE] = {CORE_THREAD_REMOVE, PRESET_THREAD | PRESET_AGENT | PRESET_BY,
+                                  false},
+    [ROUTE_MESSAGE_POST] = {CORE_MESSAGE_SEND, PRESET_THREAD, true},
+};
+
+static int malformed(struct core_refusal *why, const char *field, const char *detail)
+{
+    *why = (struct core_refusal){.code = CORE_E_MALFORMED, .field = field};
+    snprintf(why->detail, sizeof(why->detail), "%s", detail);
+    return CORE_E_MALFORMED;
+}
+
+/* ---- checks before decoding */
+
+static int check_media(const struct exchange *exchange, const struct call *call,
+                       struct core_refusal *why)
+{
+    enum access_media media = access_media(call->headers.content_type);
+    bool commands = exchange->match.route == ROUTE_COMMANDS;
+
+    if (call->body.n == 0 || media == ACCESS_MEDIA_JSON ||
+        (media == ACCESS_MEDIA_NDJSON && commands))
+        return 0;
+    *why = (struct core_refusal){.field = "Content-Type"};
+    snprintf(why->detail, sizeof(why->detail), "Send application/json%s.",
+             commands ? " or application/x-ndjson" : "");
+    return PROBLEM_E_UNSUPPORTED_MEDIA_TYPE;
+}
+
+static bool is_batch(const struct call *call)
+{
+    size_t i = 0;
+    if (access_media(call->headers.content_type) == ACCESS_MEDIA_NDJSON)
+        return true;
+    while (i < call->body.n && strchr(" \t\r\n", call->body.p[i]) != NULL && call->body.p[i] != 0)
+        i++;
+    return i < call->body.n && call->body.p[i] == '[';
+}
+
+static int check_size(const struct exchange *exchange, const struct call *call,
+                      struct core_refusal *why)
+{
+    uint64_t limit = exchange->frontend->shared->config->max_body_bytes;
+
+    if (call->body.n <= limit || (exchange->match.route == ROUTE_COMMANDS && is_batch(call)))
+        return 0;
+    *why = (struct core_refusal){.code = CORE_E_TOO_LARGE};
+    snprintf(why->detail, sizeof(why->detail),
+             "The body has %zu bytes; at most %llu are allowed.", call->body.n,
+             (unsigned long long)limit);
+    return CORE_E_TOO_LARGE;
+}
+
+/* ---- making requests */
+
+static struct request *request_for(const struct exchange *exchange, enum request_kind kind)
+{
+    struct request *request = request_new();
+    request->kind = kind;
+    request->session = arena_copy(&request->arena, exchange->match.session);
+    return request;
+}
+
+static void preset_str(struct core_fields *fields, enum core_field field, struct str *place,
+                       struct str value, struct arena *arena)
+{
+    *place = arena_copy(arena, value);
+    fields->given |= UINT64_C(1) << field;
+}
+
+static void preset_fields(const struct exchange *exchange, const struct call *call,
+                          const struct form *form, struct request *request,
+                          struct core_fields *fields)
+{
+    const struct route_match *match = &exchange->match;
+    struct arena *arena = &request->arena;
+
+    if (form->preset & PRESET_SESSION) {
+        fields->session = request->session;
+        fields->given |= UINT64_C(1) << CORE_FIELD_SESSION;
+    }
+    if (form->preset & PRESET_AGENT)
+        preset_str(fields, CORE_FIELD_AGENT, &fields->agent, match->agent, arena);
+    if (form->preset & PRESET_THREAD)
+        preset_str(fields, CORE_FIELD_THREAD, &fields->thread, match->thread, arena);
+    if (form->preset & PRESET_BY)
+        preset_str(fields, CORE_FIELD_BY, &fields->by, call->query.by, arena);
+    if (query_has(&call->query, QUERY_HISTORY)) {
+        fields->history = call->query.history;
+        fields->given |= UINT64_C(1) << CORE_FIELD_HISTORY;
+    }
+}
+
+static int take_headers(const struct call *call, struct request *request, struct core_refusal *why)
+{
+    const struct call_headers *headers = &call->headers;
+    struct str epoch;
+
+    request->caller = STR("");
+    if (headers->key.p != NULL) {
+        if (!decode_key_valid(headers->key))
+            return malformed(why, "Idempotency-Key",
+                             "An idempotency key has 1 to 128 bytes, no control characters.");
+        request->key = arena_copy(&request->arena, headers->key);
+    }
+    if (headers->if_match.p != NULL) {
+        if (!etag_read(headers->if_match, &epoch, &request->expected_seq))
+            return malformed(why, "If-Match", "If-Match must be one ETag, \"<epoch>-<seq>\".");
+        request->expected_epoch = arena_copy(&request->arena, epoch);
+    }
+    return 0;
+}
+
+/* POST /v1/sessions: the id is the body's, made from the key, or a new one. */
+static void name_session(struct frontend *frontend, struct request *request)
+{
+    struct core_fields *fields = &request->commands[0].command.f;
+    char id[NEWID_BYTES];
+
+    if (fields->session.p == NULL) {
+        struct str made = request->key.p != NULL
+                              ? newid_by_key(id, request->caller, request->key)
+                              : newid_by_time(id, reactor_wall_ms(frontend->reactor),
+                                              ++frontend->ids);
+        fields->session = arena_copy(&request->arena, made);
+        fields->given |= UINT64_C(1) << CORE_FIELD_SESSION;
+    }
+    request->session = fields->session;
+}
+
+static int decode_form(struct exchange *exchange, const struct call *call,
+                       const struct form *form, struct request *request, struct core_refusal *why)
+{
+    struct frontend *frontend = exchange->frontend;
+    struct core_fields fields = {0};
+
+    preset_fields(exchange, call, form, request, &fields);
+    if (decode_rest(frontend->decoder, form->type, &fields, call->body, request, why) != 0)
+        return (int)why->code;
+    if (exchange->match.route == ROUTE_SESSION_POST)
+        name_session(frontend, request);
+    return 0;
+}
+
+/* A session.create among commands: for the session of the path, whether it says so or not. */
+static int check_create(struct request *request, struct request_command *item,
+                        struct core_refusal *why)
+{
+    struct core_fields *fields = &item->command.f;
+
+    if (item->bad != NULL || item->command.type != CORE_SESSION_CREATE)
+        return 0;
+    if (fields->session.p != NULL && !str_equal(fields->session, request->session))
+        return malformed(why, "session", "The session must be that of the path, or left out.");
+    fields->session = request->session;
+    fields->given |= UINT64_C(1) << CORE_FIELD_SESSION;
+    return 0;
+}
+
+static int decode_batch(struct exchange *exchange, const struct call *call,
+                        struct request *request, struct core_refusal *why)
+{
+    bool lines = access_media(call->headers.content_type) == ACCESS_MEDIA_NDJSON;
+
+    request->atomic = call->query.atomic;
+    if (decode_commands(exchange->frontend->decoder, call->body, lines, request, why) != 0)
+        return (int)why->code;
+    if (request->batch && call->headers.key.p != NULL)
+        return malformed(why, "Idempotency-Key",
+                         "In a batch each command has a key of its own, in \"key\".");
+    for (uint32_t i = 0; i < request->commands_n; i++) {
+        struct request_command *item = &request->commands[i];
+        int rc = check_create(request, item, why);
+        if (rc != 0 && !request->batch)
+            return rc;
+        if (rc != 0) {
+            item->bad = arena_alloc(&request->arena, sizeof(*item->bad));
+            *item->bad = *why;
+        }
+    }
+    return 0;
+}
+
+static void serve_commands(struct exchange *exchange, const struct call *call)
+{
+    const struct form *form = &forms[exchange->match.route];
+    struct core_refusal why = {0};
+    int rc = check_media(exchange, call, &why);
+
+    if (rc == 0)
+        rc = check_size(exchange, call, &why);
+    if (rc != 0) {
+        exchange_refuse(exchange, (unsigned)rc, &why);
+        return;
+    }
+    struct request *request = request_for(exchange, REQUEST_COMMANDS);
+    rc = take_headers(call, request, &why);
+    if (rc == 0)
+        rc = form->type != CORE_TYPE_NONE ? decode_form(exchange, call, form, request, &why)
+                                          : decode_batch(exchange, call, request, &why);
+    if (rc == 0) {
+        exchange_send(exchange, request);
+    } else {
+        exchange_refuse(exchange, (unsigned)rc, &why);
+        request_free(request);
+    }
+}
+
+static void serve_delete(struct exchange *exchange, const struct call *call)
+{
+    struct request *request = request_for(exchange, REQUEST_DELETE);
+    struct core_refusal why;
+    int rc = take_headers(call, request, &why);
+
+    if (rc == 0) {
+        exchange_send(exchange, request);
+    } else {
+        exchange_refuse(exchange, (unsigned)rc, &why);
+        request_free(request);
+    }
+}
+
+/* ---- reading */
+
+static void serve_page(struct exchange *exchange, const struct call *call, enum request_kind kind)
+{
+    const struct query *query = &call->query;
+
+    if (kind == REQUEST_MESSAGES && query_has(query, QUERY_AFTER) &&
+        query_has(query, QUERY_BEFORE)) {
+        exchange_refuse_text(exchange, CORE_E_MALFORMED, "before",
+                             "before and after exclude each other.");
+        return;
+    }
+    if (query_has(query, QUERY_LAST_EVENT_ID)) {
+        exchange_refuse_text(exchange, CORE_E_MALFORMED, "last_event_id",
+                             "last_event_id belongs to a stream, not to a page.");
+        return;
+    }
+    struct request *request = request_for(exchange, kind);
+    request->thread = arena_copy(&request->arena, exchange->match.thread);
+    request->has_after = query_has(query, QUERY_AFTER);
+    request->after = query->after;
+    request->has_before = query_has(query, QUERY_BEFORE);
+    request->before = query->before;
+    request->limit = query->limit;
+    request->types = query->types;
+    exchange_send(exchange, request);
+}
+
+static void serve_inbox(struct exchange *exchange, const struct call *call)
+{
+    const struct query *query = &call->query;
+    struct request *request = request_for(exchange, REQUEST_INBOX);
+
+    request->inbox.agent = arena_copy(&request->arena, exchange->match.agent);
+    request->inbox.from = arena_copy(&request->arena, query->from);
+    request->inbox.mentions = query->mentions;
+    request->inbox.limit = request->limit = query->limit;
+    request->wait = query->wait_ms != 0;
+    if (exchange_send(exchange, request) && query->wait_ms != 0)
+        exchange_begin_wait(exchange, exchange->match.session, query->wait_ms);
+}
+
+static void serve_state(struct exchange *exchange, const struct call *call, enum request_kind kind)
+{
+    struct request *request = request_for(exchange, kind);
+
+    request->thread = arena_copy(&request->arena, exchange->match.thread);
+    exchange->none_match = call->headers.if_none_match;
+    exchange_send(exchange, request);
+}
+
+void rest_serve(struct exchange *exchange, const struct call *call)
+{
+    switch (exchange->match.route) {
+    case ROUTE_SESSION_DELETE:
+        serve_delete(exchange, call);
+        break;
+    case ROUTE_SESSION_GET:
+        serve_state(exchange, call, REQUEST_VIEW);
+        break;
+    case ROUTE_THREAD_GET:
+        serve_state(exchange, call, REQUEST_THREAD);
+        break;
+    case ROUTE_EVENTS:
+        serve_page(exchange, call, REQUEST_EVENTS);
+        break;
+    case ROUTE_MESSAGE_LIST:
+        serve_page(exchange, call, REQUEST_MESSAGES);
+        break;
+    case ROUTE_INBOX_GET:
+        serve_inbox(exchange, call);
+        break;
+    default:
+        serve_commands(exchange, call);
+        break;
+    }
+}
+
+/* ---- answers */
+
+static void add_session_path(struct buf *out, struct str session)
+{
+    buf_add_literal(out, "/v1/sessions/");
+    buf_add_str(out, session);
+}
+
+/* The path of what was made; of a message, the page that holds just it. */
+static struct str location_of(struct exchange *exchange, const struct request *request)
+{
+    struct buf *out = &exchange->frontend->location;
+
+    out->n = 0;
+    add_session_path(out, request->session);
+    if (exchange->match.route == ROUTE_AGENT_POST) {
+        buf_add_literal(out, "/agents/");
+        buf_add_str(out, request->made);
+    } else if (exchange->match.route == ROUTE_THREAD_POST) {
+        buf_add_literal(out, "/threads/");
+        buf_add_str(out, request->made);
+    } else if (exchange->match.route == ROUTE_MESSAGE_POST) {
+        buf_add_literal(out, "/threads/");
+        buf_add_str(out, request->commands[0].command.f.thread);
+        buf_add_literal(out, "/messages?after=");
+        buf_add_u64(out, core_message_seq(request->made) - 1);
+        buf_add_literal(out, "&limit=1");
+    }
+    return exchange_copy(exchange, out);
+}
+
+static void answer_commands(struct exchange *exchange, const struct request *request)
+{
+    struct answer answer = {.status = 200, .kind = ANSWER_JSON, .body = buf_str(&request->body)};
+
+    if (forms[exchange->match.route].makes && request->made.p != NULL) {
+        answer.status = 201;
+        answer.location = location_of(exchange, request);
+    }
+    answer.replayed = request->replayed;
+    exchange_answer(exchange, &answer);
+}
+
+static void answer_state(struct exchange *exchange, const struct request *request)
+{
+    struct answer answer = {.status = 200, .kind = ANSWER_STATE, .body = buf_str(&request->body)};
+    struct str epoch = {request->epoch, strlen(request->epoch)};
+
+    answer.etag = etag_write(exchange_alloc(exchange, ETAG_BYTES), epoch, request->seq);
+    if (exchange->none_match.n != 0 && etag_listed(exchange->none_match, answer.etag)) {
+        answer.status = 304;
+        answer.body = (struct str){0};
+    }
+    exchange_answer(exchange, &answer);
+}
+
+static void answer_error(struct exchange *exchange, struct request *request)
+{
+    struct core_refusal *why = &request->refusal;
+
+    if (request->kind != REQUEST_COMMANDS || request->body.n == 0) {
+        exchange_refuse(exchange, request->error, why);
+        return;
+    }
+    /* An atomic batch: which command it was and why stands in its results. */
+    *why = (struct core_refusal){.code = CORE_E_REFUSED};
+    snprintf(why->detail, sizeof(why->detail),
+             "One of the %u commands was refused, so none was applied.", request->commands_n);
+    exchange_refuse_with(exchange, request->error, why, buf_str(&request->body));
+}
+
+void rest_on_reply(struct exchange *exchange, struct request *request)
+{
+    exchange_waited(exchange);
+    if (exchange->answered) {
+        request_free(request);
+        return;
+    }
+    exchange->reply = request;
+    if (request->error != 0)
+        answer_error(exchange, request);
+    else if (request->kind == REQUEST_COMMANDS)
+        answer_commands(exchange, request);
+    else if (request->kind == REQUEST_VIEW || request->kind == REQUEST_THREAD)
+        answer_state(exchange, request);
+    else if (request->kind == REQUEST_DELETE)
+        exchange_answer(exchange, &(struct answer){.status = 204, .kind = ANSWER_JSON});
+    else
+        exchange_answer(exchange, &(struct answer){.status = 200,
+                                                   .kind = ANSWER_JSON,
+                                                   .body = buf_str(&request->body)});
+}

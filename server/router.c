@@ -1,0 +1,440 @@
+#include "server/router.h"
+
+#include "server/problem.h"
+
+#include <stdio.h>
+
+enum { SEGMENTS_MAX = 7, LABEL_SEPARATOR = ':' };
+
+enum method { GET, POST, PUT, PATCH, DELETE, METHOD_COUNT };
+
+static const struct str method_names[METHOD_COUNT] = {
+    [GET] = {"GET", 3},     [POST] = {"POST", 4},     [PUT] = {"PUT", 3},
+    [PATCH] = {"PATCH", 5}, [DELETE] = {"DELETE", 6},
+};
+
+/* One path: its segments, those in braces being ids, and the route of each method it has. */
+struct place {
+    const char *segments[SEGMENTS_MAX];
+    enum route routes[METHOD_COUNT];
+};
+
+#define SESSION "{session}"
+#define AGENT "{agent}"
+#define THREAD "{thread}"
+#define IN_SESSION "v1", "sessions", SESSION
+
+static const struct place places[] = {
+    {{""}, {[GET] = ROUTE_PAGE}},
+    {{"healthz"}, {[GET] = ROUTE_HEALTH}},
+    {{"readyz"}, {[GET] = ROUTE_READY}},
+    {{"openapi.yaml"}, {[GET] = ROUTE_OPENAPI}},
+    {{"v1", "status"}, {[GET] = ROUTE_STATUS}},
+    {{"v1", "sessions"}, {[GET] = ROUTE_SESSION_LIST, [POST] = ROUTE_SESSION_POST}},
+    {{IN_SESSION},
+     {[GET] = ROUTE_SESSION_GET,
+      [PUT] = ROUTE_SESSION_PUT,
+      [PATCH] = ROUTE_SESSION_PATCH,
+      [DELETE] = ROUTE_SESSION_DELETE}},
+    {{IN_SESSION, "close"}, {[POST] = ROUTE_SESSION_CLOSE}},
+    {{IN_SESSION, "commands"}, {[POST] = ROUTE_COMMANDS}},
+    {{IN_SESSION, "stream"}, {[GET] = ROUTE_STREAM}},
+    {{IN_SESSION, "events"}, {[GET] = ROUTE_EVENTS}},
+    {{IN_SESSION, "agents"}, {[POST] = ROUTE_AGENT_POST}},
+    {{IN_SESSION, "agents", AGENT}, {[PATCH] = ROUTE_AGENT_PATCH, [DELETE] = ROUTE_AGENT_DELETE}},
+    {{IN_SESSION, "agents", AGENT, "inbox"}, {[GET] = ROUTE_INBOX_GET}},
+    {{IN_SESSION, "agents", AGENT, "inbox", "ack"}, {[POST] = ROUTE_INBOX_ACK}},
+    {{IN_SESSION, "threads"}, {[POST] = ROUTE_THREAD_POST}},
+    {{IN_SESSION, "threads", THREAD}, {[GET] = ROUTE_THREAD_GET}},
+    {{IN_SESSION, "threads", THREAD, "close"}, {[POST] = ROUTE_THREAD_CLOSE}},
+    {{IN_SESSION, "threads", THREAD, "read"}, {[POST] = ROUTE_THREAD_READ}},
+    {{IN_SESSION, "threads", THREAD, "messages"},
+     {[GET] = ROUTE_MESSAGE_LIST, [POST] = ROUTE_MESSAGE_POST}},
+    {{IN_SESSION, "threads", THREAD, "participants", AGENT},
+     {[PUT] = ROUTE_PARTICIPANT_PUT, [DELETE] = ROUTE_PARTICIPANT_DELETE}},
+};
+
+#define KNOWS(name) (UINT32_C(1) << QUERY_##name)
+
+/* The parameters that a route knows. */
+static const uint32_t known[ROUTE_COUNT] = {
+    [ROUTE_SESSION_LIST] = KNOWS(LIMIT) | KNOWS(CURSOR) | KNOWS(LABEL),
+    [ROUTE_COMMANDS] = KNOWS(ATOMIC),
+    [ROUTE_STREAM] = KNOWS(AFTER) | KNOWS(LAST_EVENT_ID),
+    [ROUTE_EVENTS] =
+        KNOWS(AFTER) | KNOWS(BEFORE) | KNOWS(LIMIT) | KNOWS(TYPE) | KNOWS(LAST_EVENT_ID),
+    [ROUTE_INBOX_GET] = KNOWS(MENTIONS) | KNOWS(FROM) | KNOWS(WAIT) | KNOWS(LIMIT),
+    [ROUTE_PARTICIPANT_PUT] = KNOWS(BY) | KNOWS(HISTORY),
+    [ROUTE_PARTICIPANT_DELETE] = KNOWS(BY),
+    [ROUTE_MESSAGE_LIST] = KNOWS(AFTER) | KNOWS(BEFORE) | KNOWS(LIMIT),
+};
+
+static const uint32_t required[ROUTE_COUNT] = {
+    [ROUTE_PARTICIPANT_PUT] = KNOWS(BY),
+    [ROUTE_PARTICIPANT_DELETE] = KNOWS(BY),
+};
+
+static const uint32_t repeatable = KNOWS(LABEL) | KNOWS(TYPE);
+
+static const char *const parameter_names[QUERY_COUNT] = {
+#define X(name, text) [QUERY_##name] = text,
+    QUERY_PARAMETERS(X)
+#undef X
+};
+
+static int malformed(struct core_refusal *why, const char *field, const char *format,
+                     const char *detail)
+{
+    *why = (struct core_refusal){.code = CORE_E_MALFORMED, .field = field};
+    snprintf(why->detail, sizeof(why->detail), format, detail);
+    return CORE_E_MALFORMED;
+}
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* Undoes percent-encoding, in a query also '+'. False where it is not well formed. */
+static bool decode(struct str *text, bool in_query, struct arena *scratch)
+{
+    if (memchr(text->p, '%', text->n) == NULL && (!in_query || !memchr(text->p, '+', text->n)))
+        return true;
+    char *out = arena_alloc(scratch, text->n);
+    size_t n = 0;
+    for (size_t i = 0; i < text->n; i++) {
+        char c = text->p[i];
+        if (c == '+' && in_query)
+            c = ' ';
+        if (c == '%') {
+            int high = i + 2 < text->n ? hex_digit(text->p[i + 1]) : -1;
+            int low = high >= 0 ? hex_digit(text->p[i + 2]) : -1;
+            if (low < 0)
+                return false;
+            c = (char)(high << 4 | low);
+            i += 2;
+        }
+        out[n++] = c;
+    }
+    *text = (struct str){out, n};
+    return true;
+}
+
+/* Splits "/a/b" into its segments; returns how many, 0 where it is no path of ours. */
+static unsigned split(struct str path, struct str segments[SEGMENTS_MAX])
+{
+    unsigned n = 0;
+    if (path.n == 0 || path.p[0] != '/')
+        return 0;
+    const char *p = path.p + 1;
+    const char *end = path.p + path.n;
+    for (;;) {
+        const char *slash = memchr(p, '/', (size_t)(end - p));
+        if (n == SEGMENTS_MAX)
+            return 0;
+        segments[n++] = (struct str){p, (size_t)((slash != NULL ? slash : end) - p)};
+        if (slash == NULL)
+            return n;
+        p = slash + 1;
+    }
+}
+
+static bool place_matches(const struct place *place, const struct str *segments, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        const char *segment = place->segments[i];
+        if (segment == NULL)
+            return false;
+        if (segment[0] != '{' && (strncmp(segment, segments[i].p, segments[i].n) != 0 ||
+                                  segment[segments[i].n] != '\0'))
+            return false;
+    }
+    return n == SEGMENTS_MAX || place->segments[n] == NULL;
+}
+
+static const struct place *find_place(const struct str *segments, unsigned n)
+{
+    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++)
+        if (place_matches(&places[i], segments, n))
+            return &places[i];
+    return NULL;
+}
+
+static enum method find_method(struct str method)
+{
+    for (unsigned i = 0; i < METHOD_COUNT; i++)
+        if (str_equal(method, method_names[i]))
+            return (enum method)i;
+    return METHOD_COUNT;
+}
+
+static int refuse_method(const struct place *place, struct route_match *match,
+                         struct core_refusal *why)
+{
+    size_t n = 0;
+    for (unsigned i = 0; i < METHOD_COUNT; i++)
+        if (place->routes[i] != ROUTE_NONE)
+            n += (size_t)snprintf(match->allow + n, sizeof(match->allow) - n, "%s%s",
+                                  n != 0 ? ", " : "", method_names[i].p);
+    *why = (struct core_refusal){0};
+    snprintf(why->detail, sizeof(why->detail), "This path has %s only.", match->allow);
+    return PROBLEM_E_METHOD_NOT_ALLOWED;
+}
+
+static int take_id(struct str *id, struct str segment, const char *field, struct core_refusal *why)
+{
+    if (!core_id_valid(segment))
+        return malformed(why, field, "The %s of the path must match " CORE_ID_RULE ".", field);
+    *id = segment;
+    return 0;
+}
+
+static int take_ids(const struct place *place, const struct str *segments, unsigned n,
+                    struct route_match *match, struct core_refusal *why)
+{
+    int rc = 0;
+    for (unsigned i = 0; i < n && rc == 0; i++) {
+        const char *segment = place->segments[i];
+        if (segment[0] != '{')
+            continue;
+        if (strcmp(segment, SESSION) == 0)
+            rc = take_id(&match->session, segments[i], "session", why);
+        else if (strcmp(segment, AGENT) == 0)
+            rc = take_id(&match->agent, segments[i], "agent", why);
+        else
+            rc = take_id(&match->thread, segments[i], "thread", why);
+    }
+    return rc;
+}
+
+int router_match(struct str method, struct str target, struct arena *scratch,
+                 struct route_match *match, struct core_refusal *why)
+{
+    struct str segments[SEGMENTS_MAX];
+    struct str path = target;
+
+    *match = (struct route_match){0};
+    *why = (struct core_refusal){.detail = "There is no such path; see /openapi.yaml."};
+    const char *mark = memchr(target.p, '?', target.n);
+    if (mark != NULL) {
+        path.n = (size_t)(mark - target.p);
+        match->query = (struct str){mark + 1, target.n - path.n - 1};
+    }
+    unsigned n = split(path, segments);
+    for (unsigned i = 0; i < n; i++)
+        if (!decode(&segments[i], false, scratch))
+            return malformed(why, "path", "The path is not well percent-encoded%s.", "");
+    const struct place *place = n != 0 ? find_place(segments, n) : NULL;
+    if (place == NULL)
+        return PROBLEM_E_UNKNOWN_ROUTE;
+    enum method number = find_method(method);
+    if (number == METHOD_COUNT || place->routes[number] == ROUTE_NONE)
+        return refuse_method(place, match, why);
+    match->route = place->routes[number];
+    return take_ids(place, segments, n, match, why);
+}
+
+/* ---- the query */
+
+bool query_number(struct str text, uint64_t *value)
+{
+    uint64_t number = 0;
+    if (text.n == 0 || text.n > 16 || (text.n > 1 && text.p[0] == '0'))
+        return false;
+    for (size_t i = 0; i < text.n; i++) {
+        if (text.p[i] < '0' || text.p[i] > '9')
+            return false;
+        number = number * 10 + (uint64_t)(text.p[i] - '0');
+    }
+    *value = number;
+    return number <= CORE_SAFE_INTEGER;
+}
+
+static int take_number(struct str text, uint64_t min, uint64_t *value, const char *name,
+                       struct core_refusal *why)
+{
+    if (query_number(text, value) && *value >= min)
+        return 0;
+    return malformed(why, name,
+                     min == 0 ? "%s must be a whole number from 0 to 9007199254740991."
+                              : "%s must be a whole number from 1 to 9007199254740991.",
+                     name);
+}
+
+static int take_bool(struct str text, bool *value, const char *name, struct core_refusal *why)
+{
+    *value = str_equal(text, STR("true"));
+    if (*value || str_equal(text, STR("false")))
+        return 0;
+    return malformed(why, name, "%s must be true or false.", name);
+}
+
+/* Seconds with at most three decimals, 0 to ROUTER_WAIT_MAX_S. */
+static int take_wait(struct str text, int64_t *wait_ms, struct core_refusal *why)
+{
+    const char *point = text.n != 0 ? memchr(text.p, '.', text.n) : NULL;
+    struct str whole = {text.p, point != NULL ? (size_t)(point - text.p) : text.n};
+    size_t decimals = point != NULL ? text.n - whole.n - 1 : 0;
+    uint64_t seconds;
+    int64_t ms = 0;
+    bool good = query_number(whole, &seconds) && seconds <= ROUTER_WAIT_MAX_S && decimals <= 3 &&
+                (point == NULL || decimals != 0);
+
+    for (size_t i = 0; good && i < 3; i++) {
+        char c = i < decimals ? point[1 + i] : '0';
+        good = c >= '0' && c <= '9';
+        ms = ms * 10 + (c - '0');
+    }
+    *wait_ms = good ? (int64_t)seconds * 1000 + ms : 0;
+    if (good && *wait_ms <= ROUTER_WAIT_MAX_S * 1000)
+        return 0;
+    return malformed(why, "wait", "%s must be a number of seconds from 0 to 55.", "wait");
+}
+
+static int take_query_id(struct str text, struct str *id, const char *name,
+                         struct core_refusal *why)
+{
+    if (!core_id_valid(text))
+        return malformed(why, name, "%s must match " CORE_ID_RULE ".", name);
+    *id = text;
+    return 0;
+}
+
+static int take_label(struct str text, struct arena *scratch, struct query *query,
+                      struct core_refusal *why)
+{
+    const char *colon = text.n != 0 ? memchr(text.p, LABEL_SEPARATOR, text.n) : NULL;
+    struct request_label_filter filter = {.key = text};
+
+    if (colon != NULL) {
+        filter.key.n = (size_t)(colon - text.p);
+        filter.value = (struct str){colon + 1, text.n - filter.key.n - 1};
+    }
+    if (filter.key.n == 0)
+        return malformed(why, "label", "%s must be a key, or key:value.", "label");
+    if (query->labels_n == ROUTER_LABELS_MAX)
+        return malformed(why, "label", "%s may be given at most 64 times.", "label");
+    if (query->labels == NULL)
+        query->labels = arena_alloc(scratch, ROUTER_LABELS_MAX * sizeof(filter));
+    query->labels[query->labels_n++] = filter;
+    return 0;
+}
+
+static int take_type(struct str text, struct query *query, struct core_refusal *why)
+{
+    enum core_type type = core_type_of_event(text);
+    if (type == CORE_TYPE_NONE)
+        return malformed(why, "type", "%s must be the type of an event.", "type");
+    query->types |= UINT32_C(1) << type;
+    return 0;
+}
+
+static int take_value(enum query_parameter parameter, struct str text,
+                      const struct query_limits *limits, struct arena *scratch,
+                      struct query *query, struct core_refusal *why)
+{
+    const char *name = parameter_names[parameter];
+    uint64_t number;
+    int rc;
+
+    switch (parameter) {
+    case QUERY_AFTER:
+        return take_number(text, 0, &query->after, name, why);
+    case QUERY_BEFORE:
+        return take_number(text, 0, &query->before, name, why);
+    case QUERY_LIMIT:
+        rc = take_number(text, 1, &number, name, why);
+        query->limit = rc == 0 && number < limits->page_max ? (uint32_t)number : limits->page_max;
+        return rc;
+    case QUERY_LABEL:
+        return take_label(text, scratch, query, why);
+    case QUERY_TYPE:
+        return take_type(text, query, why);
+    case QUERY_ATOMIC:
+        return take_bool(text, &query->atomic, name, why);
+    case QUERY_HISTORY:
+        return take_bool(text, &query->history, name, why);
+    case QUERY_MENTIONS:
+        return take_bool(text, &query->mentions, name, why);
+    case QUERY_BY:
+        return take_query_id(text, &query->by, name, why);
+    case QUERY_FROM:
+        return take_query_id(text, &query->from, name, why);
+    case QUERY_WAIT:
+        return take_wait(text, &query->wait_ms, why);
+    case QUERY_CURSOR:
+        query->cursor = text;
+        return 0;
+    default:
+        query->last_event_id = text;
+        return 0;
+    }
+}
+
+/* The client's own name for a parameter, fit to be shown: printable ASCII, cut. */
+static const char *shown_name(struct str name, struct arena *scratch)
+{
+    size_t n = name.n < 64 ? name.n : 64;
+    char *out = arena_alloc(scratch, n + 1);
+    for (size_t i = 0; i < n; i++)
+        out[i] = name.p[i] > ' ' && name.p[i] < 0x7f ? name.p[i] : '?';
+    out[n] = '\0';
+    return out;
+}
+
+static int find_parameter(struct str name, uint32_t allowed)
+{
+    for (int i = 0; i < QUERY_COUNT; i++)
+        if ((allowed >> i & 1) != 0 && strlen(parameter_names[i]) == name.n &&
+            memcmp(parameter_names[i], name.p, name.n) == 0)
+            return i;
+    return -1;
+}
+
+static int take_pair(struct str pair, enum route route, const struct query_limits *limits,
+                     struct arena *scratch, struct query *query, struct core_refusal *why)
+{
+    const char *equals = memchr(pair.p, '=', pair.n);
+    struct str name = {pair.p, equals != NULL ? (size_t)(equals - pair.p) : pair.n};
+    struct str value = {equals != NULL ? equals + 1 : pair.p,
+                        equals != NULL ? pair.n - name.n - 1 : 0};
+
+    if (!decode(&name, true, scratch) || !decode(&value, true, scratch))
+        return malformed(why, shown_name(name, scratch), "%s is not well percent-encoded.",
+                         shown_name(name, scratch));
+    int parameter = find_parameter(name, known[route]);
+    if (parameter < 0)
+        return malformed(why, shown_name(name, scratch), "Unknown parameter \"%s\".",
+                         shown_name(name, scratch));
+    uint32_t bit = UINT32_C(1) << parameter;
+    if ((query->given & bit & ~repeatable) != 0)
+        return malformed(why, parameter_names[parameter], "%s may be given only once.",
+                         parameter_names[parameter]);
+    query->given |= bit;
+    return take_value((enum query_parameter)parameter, value, limits, scratch, query, why);
+}
+
+int query_parse(struct str text, enum route route, const struct query_limits *limits,
+                struct arena *scratch, struct query *query, struct core_refusal *why)
+{
+    *query = (struct query){.limit = limits->page};
+    while (text.n != 0) {
+        const char *end = memchr(text.p, '&', text.n);
+        struct str pair = {text.p, end != NULL ? (size_t)(end - text.p) : text.n};
+        text = (struct str){text.p + pair.n + (end != NULL), text.n - pair.n - (end != NULL)};
+        if (pair.n == 0)
+            continue;
+        int rc = take_pair(pair, route, limits, scratch, query, why);
+        if (rc != 0)
+            return rc;
+    }
+    uint32_t missing = required[route] & ~query->given;
+    for (int i = 0; missing != 0 && i < QUERY_COUNT; i++)
+        if ((missing >> i & 1) != 0)
+            return malformed(why, parameter_names[i], "The parameter %s is required.",
+                             parameter_names[i]);
+    return 0;
+}

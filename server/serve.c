@@ -1,0 +1,195 @@
+/*
+ * serve: from a configuration to a running server, and back.
+ *
+ * Normal path: bind the sockets, start the cluster with the frontends, print the URL, wait for a
+ * signal, drain, join. SIGTERM and SIGINT are blocked everywhere and waited for here; after the
+ * first of them a second one ends the process at once.
+ * Failure: one line on stderr. Before the start everything is closed again; a log that fails while
+ * the server runs ends it without a drain.
+ */
+#include "server/serve.h"
+
+#include "server/frontend.h"
+#include "server/listen.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    FAILURE_LOOK_MS = 250, /* how soon a log that failed ends the process */
+    QUIT_STATUS = 130,     /* exit status after a second signal */
+};
+
+static struct listen_sockets sockets;
+
+static int64_t monotonic_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000;
+}
+
+/* ---- signals */
+
+static void quit_at_once(int signal)
+{
+    (void)signal;
+    listen_unlink(&sockets);
+    _exit(QUIT_STATUS);
+}
+
+static sigset_t stop_signals(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    return set;
+}
+
+/* Threads made from here on have them blocked, too. */
+static void block_signals(void)
+{
+    sigset_t set = stop_signals();
+    struct sigaction quit = {.sa_handler = quit_at_once};
+
+    signal(SIGPIPE, SIG_IGN);
+    sigaction(SIGTERM, &quit, NULL);
+    sigaction(SIGINT, &quit, NULL);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
+
+/* Until a signal says so, or a log has failed. From then on a signal quits at once. */
+static void wait_for_stop(const struct cluster *cluster)
+{
+    sigset_t set = stop_signals();
+    struct timespec look = {.tv_nsec = FAILURE_LOOK_MS * 1000000L};
+
+    while (cluster_failed(cluster) == NULL && sigtimedwait(&set, NULL, &look) < 0)
+        ;
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
+/* ---- what the cluster is told */
+
+static struct core_limits limits_of(const struct config *config)
+{
+    struct core_limits limits = core_limits_default;
+
+    limits.max[CORE_LIMIT_CONTENT_BYTES] = (uint32_t)config->max_content_bytes;
+    limits.max[CORE_LIMIT_DATA_BYTES] = (uint32_t)config->max_data_bytes;
+    limits.max[CORE_LIMIT_TEXT_BYTES] = (uint32_t)config->max_text_bytes;
+    limits.max[CORE_LIMIT_LABELS] = (uint32_t)config->max_labels;
+    limits.max[CORE_LIMIT_LABEL_BYTES] = (uint32_t)config->max_label_bytes;
+    limits.max[CORE_LIMIT_AGENTS] = (uint32_t)config->max_agents;
+    limits.max[CORE_LIMIT_THREADS] = (uint32_t)config->max_threads;
+    limits.max[CORE_LIMIT_PARTICIPANTS] = (uint32_t)config->max_participants;
+    limits.max[CORE_LIMIT_WINDOW_MESSAGES] = (uint32_t)config->window_messages;
+    limits.max[CORE_LIMIT_WINDOW_BYTES] = (uint32_t)config->window_bytes;
+    if (getrandom(&limits.hash_seed, sizeof(limits.hash_seed), 0) != sizeof(limits.hash_seed))
+        limits.hash_seed = (uint64_t)monotonic_ms() * UINT64_C(0x9e3779b97f4a7c15);
+    return limits;
+}
+
+static enum io_kind io_of(enum config_io io)
+{
+    return io == CONFIG_IO_URING ? IO_URING : io == CONFIG_IO_POSIX ? IO_POSIX : IO_AUTO;
+}
+
+static struct cluster_options options_of(const struct config *config,
+                                         const struct reactor_frontend_ops *ops)
+{
+    return (struct cluster_options){
+        .data = config->data,
+        .shards = (unsigned)config->shards,
+        .io = io_of(config->io),
+        .durability =
+            config->durability == CONFIG_DURABILITY_COMMIT ? LOG_COMMIT : LOG_RELAXED,
+        .segment_bytes = config->segment_size_bytes,
+        .limits = limits_of(config),
+        .grace_ms = (int64_t)config->grace_ms,
+        .frontend = ops,
+    };
+}
+
+/* As many descriptors as we may have; connections need one each. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static void tell_ready(const struct config *config, const struct cluster *cluster)
+{
+    fprintf(stderr, "atoll " ATOLL_VERSION ": %u shard%s, %s, durability %s, data in %s\n",
+            cluster_size(cluster), cluster_size(cluster) == 1 ? "" : "s",
+            cluster_io_name(cluster),
+            config->durability == CONFIG_DURABILITY_COMMIT ? "commit" : "relaxed", config->data);
+    printf("%s\n", sockets.url);
+    fflush(stdout);
+}
+
+/* ---- all together */
+
+static int run_cluster(const struct config *config, struct frontend_shared *shared)
+{
+    struct reactor_frontend_ops ops = frontend_ops;
+    char error[CONFIG_ERROR_SIZE];
+    struct cluster *cluster;
+
+    ops.ctx = shared;
+    struct cluster_options options = options_of(config, &ops);
+    shared->limits = &options.limits;
+    if (cluster_start(&options, &cluster, error, sizeof(error)) != 0) {
+        fprintf(stderr, "atoll: %s\n", error);
+        return 1;
+    }
+    tell_ready(config, cluster);
+    wait_for_stop(cluster);
+    cluster_stop(cluster);
+    return cluster_join(cluster);
+}
+
+int serve_run(const struct config *config)
+{
+    unsigned reactors = (unsigned)config->shards;
+    char error[CONFIG_ERROR_SIZE];
+
+    block_signals();
+    raise_descriptor_limit();
+    /* Large bodies stay in memory: h2o would put them into files under /tmp. */
+    h2o_socket_buffer_mmap_settings.threshold = SIZE_MAX;
+    if (listen_bind(config, reactors, &sockets, error, sizeof(error)) != 0) {
+        fprintf(stderr, "atoll: %s\n", error);
+        return 1;
+    }
+    struct frontend_shared shared = {
+        .config = config,
+        .started_ms = monotonic_ms(),
+        .listeners = sockets.fds,
+        .listeners_n = sockets.n,
+        .frontends = reactors,
+    };
+    access_init(&shared.access, config);
+    size_t figures_bytes = reactors * sizeof(*shared.figures);
+    shared.figures = aligned_alloc(_Alignof(struct frontend_figures), figures_bytes);
+    if (shared.figures == NULL)
+        abort();
+    memset((void *)shared.figures, 0, figures_bytes);
+    int status = run_cluster(config, &shared);
+    listen_unlink(&sockets);
+    listen_close(&sockets);
+    listen_free(&sockets);
+    free(shared.figures);
+    return status;
+}

@@ -1,0 +1,17 @@
+/*
+ * serve: the running server, from the opened data directory to the last committed batch.
+ */
+#ifndef ATOLL_SERVER_SERVE_H
+#define ATOLL_SERVER_SERVE_H
+
+struct config;
+
+/*
+ * Runs the server until it is told to stop: recovers the data directory, listens, prints the one
+ * line with the URL, serves, and on SIGTERM or SIGINT drains within the grace period. `config`
+ * stays the caller's and must outlive the call. Main thread only, once per process.
+ * Returns the exit status of the process: 0 after a drain, else not 0, with the reason on stderr.
+ */
+int serve_run(const struct config *config);
+
+#endif
