@@ -1,0 +1,29 @@
+-- wrk script: one message.send of 130 bytes after another, to the sessions bench0, bench1 … in turn.
+--   wrk -s post.lua URL -- SESSIONS
+-- When wrk ends, prints one line for bench.sh: what was answered, what was not as it should be
+-- (an answer other than 2xx, a broken connection, a timeout), and the median latency.
+local requests, turn = {}, 0
+
+function message()
+    local frame = '{"type":"message.send","thread":"work","sender":"a1","content":"%s"}'
+    return frame:format(string.rep("x", 130 - #frame + 2))
+end
+
+function init(args)
+    wrk.method = "POST"
+    wrk.headers["Content-Type"] = "application/json"
+    for i = 0, tonumber(args[1]) - 1 do
+        requests[i] = wrk.format(nil, "/v1/sessions/bench" .. i .. "/commands", nil, message())
+    end
+end
+
+function request()
+    turn = (turn + 1) % (#requests + 1)
+    return requests[turn]
+end
+
+function done(summary, latency)
+    local e = summary.errors
+    print(("bench requests=%d us=%d bad=%d p50_us=%d"):format(summary.requests, summary.duration,
+        e.status + e.connect + e.read + e.write + e.timeout, latency:percentile(50)))
+end
