@@ -1,0 +1,68 @@
+/* Who may call: so that no web page can write to a server on loopback. */
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { NDJSON, bytes, expect, raw, refused, serving } from './harness.mjs';
+
+describe('who may call', () => {
+  const server = serving({ args: ['--allowed-host', 'atoll.example', '--allowed-origin',
+    'https://app.example'] });
+  const put = (name, headers) => server.put(`/v1/sessions/${name}`, undefined, { headers });
+
+  it('a Host that is loopback, listened on or allowed', async () => {
+    for (const host of [`127.0.0.1:${server.port}`, `localhost:${server.port}`,
+      `LOCALHOST:${server.port}`, `[::1]:${server.port}`, 'localhost', '127.0.0.1',
+      'atoll.example', 'Atoll.Example:443'])
+      expect(await server.get('/v1/sessions', { headers: { host } }), 200);
+    for (const host of ['evil.example', `evil.example:${server.port}`, '127.0.0.1.evil.example',
+      'localhost.evil.example', 'notlocalhost', 'x.atoll.example',
+      '10.0.0.1', '127.0.0.1@evil.example', '[::2]']) {
+      refused(await server.get('/v1/sessions', { headers: { host } }), 403, 'forbidden-host');
+      refused(await put('by-host', { host }), 403, 'forbidden-host');
+    }
+    expect(await server.get('/v1/sessions/by-host'), 404);
+    for (const route of ['/healthz', '/openapi.yaml', '/nowhere'])
+      refused(await server.get(route, { headers: { host: 'evil.example' } }), 403,
+        'forbidden-host');
+  });
+
+  it('no request without a Host', async () => {
+    const answer = await raw(server, 'GET /v1/sessions HTTP/1.1\r\nconnection: close\r\n\r\n');
+    assert.ok([400, 403].includes(answer.status), `status ${answer.status}`);
+  });
+
+  it('an Origin that is the server\'s own or allowed', async () => {
+    const here = `localhost:${server.port}`;
+    for (const headers of [{ origin: server.url }, { host: here, origin: `http://${here}` },
+      { origin: 'https://app.example' }])
+      expect(await server.get('/v1/sessions', { headers }), 200);
+    for (const origin of ['http://evil.example', 'null', 'https://app.example.evil.example',
+      'http://app.example', 'http://localhost:1',
+      `https://127.0.0.1:${server.port}`]) {
+      refused(await server.get('/v1/sessions', { headers: { origin } }), 403, 'forbidden-origin');
+      refused(await put('by-origin', { origin }), 403, 'forbidden-origin');
+    }
+    expect(await server.get('/v1/sessions/by-origin'), 404);
+    refused(await server.request('OPTIONS', '/v1/sessions',
+      { headers: { origin: 'http://evil.example' } }), 403, 'forbidden-origin');
+  });
+
+  it('a body that says it is JSON', async () => {
+    const sid = await server.session();
+    const body = JSON.stringify({ type: 'agent.register', agent: 'x' });
+    const at = `/v1/sessions/${sid}`;
+    for (const type of ['application/json', 'application/json; charset=utf-8', 'Application/JSON',
+      `${NDJSON};charset=UTF-8`])
+      expect(await server.post(`${at}/commands`, body, { type }), 200);
+    for (const type of ['text/plain', 'text/plain;application/json',
+      'application/x-www-form-urlencoded', 'multipart/form-data; boundary=x', 'application/jsonp',
+      'json', '']) {
+      const answer = await raw(server,
+        bytes(server, 'POST', `${at}/commands`, body, { 'content-type': type || undefined }));
+      refused(answer, 415, 'unsupported-media-type');
+    }
+    refused(await server.post(`${at}/agents`, '{"agent":"y"}', { type: NDJSON }), 415,
+      'unsupported-media-type');
+    refused(await server.patch(at, '{"labels":{}}', { type: 'application/merge-patch+json' }), 415,
+      'unsupported-media-type');
+  });
+});

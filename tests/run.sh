@@ -1,0 +1,166 @@
+#!/usr/bin/env bash
+# Runs the tests: tests/run.sh [PART...], by default all parts in this order:
+#   unit       ctest in build-asan/ (clang, address and undefined behaviour sanitizers)
+#   http       Node's tests in tests/http against that build's server
+#   crash      Node's tests in tests/crash against the release server in build/
+#   tsan       ctest of the labels "threads" and "unit" in build-tsan/ (clang, thread sanitizer)
+#   clang      everything compiles without a warning in build-clang/
+#   http-tsan  tests/http once more, against the thread sanitizer's server; left out, and said so,
+#              when the parts before have taken more than 5 minutes
+#
+# Normal path: install the Debian packages that are missing (through sudo if not root), then for
+# each part build what it needs and run it, showing the closing lines and the seconds it took.
+# Builds and npm's packages are kept, so a second run only does what has changed. A part that fails
+# shows its whole output and does not keep the others from running; then the exit status is 1. A
+# report of a sanitizer from a server under test is a failure, whatever the test itself thinks.
+set -uo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=deploy/packages.sh
+source "$root/deploy/packages.sh"
+cd "$root" || exit 1
+unset "${!ATOLL_@}" # they would be settings of the servers under test
+export LC_ALL=C.UTF-8
+
+all_parts=(unit http crash tsan clang http-tsan)
+parts=("$@")
+((${#parts[@]})) || parts=("${all_parts[@]}")
+for part in "${parts[@]}"; do
+    [[ " ${all_parts[*]} " == *" $part "* ]] || {
+        echo "usage: tests/run.sh [${all_parts[*]}]" >&2
+        exit 2
+    }
+done
+
+packages=("${atoll_packages[@]}" clang libcmocka-dev valgrind wrk curl libcurl4-openssl-dev
+    libjansson-dev libcjson-dev util-linux)
+command -v node >/dev/null || packages+=(nodejs)
+command -v npm >/dev/null || packages+=(npm)
+need_packages "${packages[@]}" || exit 1
+node -e 'const [a, b] = process.versions.node.split(".").map(Number);
+    process.exit(a > 18 || (a === 18 && b >= 19) ? 0 : 1)' || {
+    echo "Node $(node --version) is too old for the tests: 18.19 or newer, please" >&2
+    exit 1
+}
+
+# The sanitizers of gcc 12 need address space layouts with at most 28 random bits; only root may
+# read how many there are.
+fixed_layout=()
+(($(cat /proc/sys/vm/mmap_rnd_bits 2>/dev/null || echo 32) <= 28)) ||
+    ! setarch -R true 2>/dev/null ||
+    fixed_layout=(setarch -R)
+
+# suppressions NAME: the option that names tests/NAME.supp, if there is one.
+suppressions() {
+    [[ ! -f tests/$1.supp ]] || printf ':suppressions=%s' "$root/tests/$1.supp"
+}
+export ASAN_OPTIONS="strict_string_checks=1:detect_stack_use_after_return=1"
+LSAN_OPTIONS="print_suppressions=0$(suppressions lsan)"
+UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1$(suppressions ubsan)"
+TSAN_OPTIONS="second_deadlock_stack=1$(suppressions tsan)"
+export LSAN_OPTIONS UBSAN_OPTIONS TSAN_OPTIONS
+
+# closing LOG LINES COMMAND...: runs it, shows the last lines, or on failure what it said.
+closing() {
+    local log=$1 lines=$2 status
+    shift 2
+    "$@" >"$log" 2>&1
+    status=$?
+    ((status == 0)) || lines=400
+    tail -n "$lines" "$log"
+    return $status
+}
+
+with_clang=("-DCMAKE_C_COMPILER=$(command -v clang)" "-DCMAKE_CXX_COMPILER=$(command -v clang++)")
+
+# By clang, as gcc's two runtimes do not share log_path: what UBSan says would not be seen.
+build_asan() {
+    build_tree build-asan all -DCMAKE_BUILD_TYPE=RelWithDebInfo -DATOLL_TESTS=ON \
+        -DATOLL_SANITIZE=address,undefined "${with_clang[@]}"
+}
+
+build_tsan() {
+    build_tree build-tsan all -DCMAKE_BUILD_TYPE=RelWithDebInfo -DATOLL_TESTS=ON \
+        -DATOLL_SANITIZE=thread "${with_clang[@]}"
+}
+
+# run_ctest TREE [OPTION...]
+run_ctest() {
+    closing "$1/ctest.log" 12 "${fixed_layout[@]}" ctest --test-dir "$1" -j2 --timeout 120 \
+        --output-on-failure --no-tests=error "${@:2}"
+}
+
+# run_node TREE FOLDER: the Node tests of tests/FOLDER against the server of TREE.
+run_node() {
+    local report=$root/$1/sanitizer-report files status=0
+    if [[ ! tests/http/node_modules/.package-lock.json -nt tests/http/package-lock.json ]]; then
+        closing "$1/npm.log" 1 npm --prefix tests/http ci --no-audit --no-fund || return 1
+    fi
+    files=$(cd tests/http && compgen -G "../$2/*.test.mjs") || {
+        echo "tests/$2 holds no *.test.mjs"
+        return 1
+    }
+    rm -f "$report".*
+    # shellcheck disable=SC2086
+    (
+        cd tests/http || exit 1
+        export ATOLL_BIN=$root/$1/atoll
+        export ASAN_OPTIONS=$ASAN_OPTIONS:log_path=$report
+        export TSAN_OPTIONS=$TSAN_OPTIONS:log_path=$report
+        export UBSAN_OPTIONS=$UBSAN_OPTIONS:log_path=$report
+        closing "$root/$1/node-$2.log" 9 "${fixed_layout[@]}" timeout -k 10 240 \
+            node --test --test-concurrency=2 --test-reporter=spec $files
+    ) || status=1
+    if compgen -G "$report.*" >/dev/null; then
+        echo "The server under test was reported by a sanitizer:"
+        head -n 120 "$report".*
+        status=1
+    fi
+    return $status
+}
+
+part_unit() {
+    build_asan && run_ctest build-asan
+}
+
+part_http() {
+    build_asan && run_node build-asan http
+}
+
+part_crash() {
+    build_tree build all -DCMAKE_BUILD_TYPE=Release -DATOLL_TESTS=ON && run_node build crash
+}
+
+part_tsan() {
+    build_tsan && run_ctest build-tsan -L 'threads|unit'
+}
+
+part_clang() {
+    build_tree build-clang all -DCMAKE_BUILD_TYPE=Debug -DATOLL_TESTS=ON -DATOLL_LOADTEST=ON \
+        "${with_clang[@]}" -DCMAKE_COMPILE_WARNING_AS_ERROR=ON && echo "no warnings"
+}
+
+part_http-tsan() {
+    if ((SECONDS > 300 && ${#parts[@]} > 1)); then
+        echo "left out: $SECONDS s have gone by; run it alone with: tests/run.sh http-tsan"
+        return
+    fi
+    build_tsan && run_node build-tsan http
+}
+
+failed=()
+SECONDS=0
+for part in "${parts[@]}"; do
+    began=$SECONDS result=passed
+    printf '\n== %s\n' "$part"
+    "part_$part" || {
+        failed+=("$part")
+        result=FAILED
+    }
+    printf -- '-- %s %s, %d s\n' "$part" "$result" $((SECONDS - began))
+done
+printf '\n%d parts in %d s' ${#parts[@]} "$SECONDS"
+((${#failed[@]} == 0)) || {
+    printf ', FAILED: %s\n' "${failed[*]}"
+    exit 1
+}
+printf ', all passed\n'
