@@ -90,7 +90,8 @@ void buf_add_i64(struct buf *b, int64_t value);  /* decimal */
 /* The bytes so far, as a view that is good until the buffer grows. */
 static inline struct str buf_str(const struct buf *b)
 {
-    return (struct str){b->p, b->n};
+    struct str s = {b->p, b->n};
+    return s;
 }
 
 /* A bump allocator for what lives as long as one request or one turn. Zero-initialise to make one.

@@ -24,16 +24,22 @@
 
 /* ---- writing */
 
-void put_varint(struct buf *out, uint64_t value)
+enum { VARINT_BYTES_MAX = 10 };
+
+static char *varint_at(char *to, uint64_t value)
 {
-    char *to = buf_reserve(out, 10);
-    size_t n = 0;
     while (value >= 0x80) {
-        to[n++] = (char)(value | 0x80);
+        *to++ = (char)(value | 0x80);
         value >>= 7;
     }
-    to[n++] = (char)value;
-    out->n += n;
+    *to++ = (char)value;
+    return to;
+}
+
+void put_varint(struct buf *out, uint64_t value)
+{
+    char *to = buf_reserve(out, VARINT_BYTES_MAX);
+    out->n += (size_t)(varint_at(to, value) - to);
 }
 
 void put_signed(struct buf *out, int64_t value)
@@ -41,16 +47,23 @@ void put_signed(struct buf *out, int64_t value)
     put_varint(out, ((uint64_t)value << 1) ^ (value < 0 ? UINT64_MAX : 0));
 }
 
+static void put_counted(struct buf *out, uint64_t count, struct str text)
+{
+    char *start = buf_reserve(out, VARINT_BYTES_MAX + text.n);
+    char *to = varint_at(start, count);
+    if (text.p != NULL)
+        memcpy(to, text.p, text.n);
+    out->n += (size_t)(to - start) + text.n;
+}
+
 void put_text(struct buf *out, struct str text)
 {
-    put_varint(out, text.n);
-    buf_add_str(out, text);
+    put_counted(out, text.n, text);
 }
 
 void put_nullable_text(struct buf *out, struct str text)
 {
-    put_varint(out, text.p == NULL ? 0 : text.n + 1);
-    buf_add_str(out, text);
+    put_counted(out, text.p == NULL ? 0 : text.n + 1, text);
 }
 
 void put_seqs(struct buf *out, const uint64_t *seqs, uint32_t n)
@@ -149,10 +162,8 @@ void core_event_encode(const struct core_event *event, struct buf *out)
     buf_add_byte(out, (char)event->type);
     put_varint(out, (uint64_t)event->ts_ms);
     put_varint(out, mask);
-    for (int i = 0; i < spec->event_fields_n; i++) {
-        if (mask >> i & 1)
-            put_field(out, &spec->event_fields[i], &event->f);
-    }
+    for (; mask != 0; mask &= mask - 1)
+        put_field(out, &spec->event_fields[__builtin_ctzll(mask)], &event->f);
 }
 
 /* ---- reading */

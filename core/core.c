@@ -81,12 +81,12 @@ void core_session_free(struct core_session *s)
 
 uint64_t core_session_seq(const struct core_session *s)
 {
-    return s->seq;
+    return s->now.seq;
 }
 
 int64_t core_session_ts_ms(const struct core_session *s)
 {
-    return s->ts_ms;
+    return s->now.ts_ms;
 }
 
 struct str core_session_id(const struct core_session *s)
@@ -135,7 +135,7 @@ enum core_decision refuse(const struct deciding *d, enum core_error code, const 
                           const char *format, ...)
 {
     va_list args;
-    *d->why = (struct core_refusal){.code = code, .field = field, .seq = d->s->seq};
+    *d->why = (struct core_refusal){.code = code, .field = field, .seq = d->s->now.seq};
     va_start(args, format);
     vsnprintf(d->why->detail, sizeof(d->why->detail), format, args);
     va_end(args);
@@ -200,16 +200,16 @@ struct core_fields *event_from_command(const struct deciding *d)
     return &d->event->f;
 }
 
-static enum core_decision check_required(const struct deciding *d)
+/* The name of a required field that the command lacks; NULL: it has them all. */
+static const char *find_missing(const struct core_command *command)
 {
-    const struct core_type_spec *spec = core_type_spec(d->command->type);
+    const struct core_type_spec *spec = core_type_spec(command->type);
     for (int i = 0; i < spec->command_fields_n; i++) {
         const struct core_field_spec *field = &spec->command_fields[i];
-        if ((field->flags & FIELD_REQUIRED) && !given(&d->command->f, field->field))
-            return refuse(d, CORE_E_MALFORMED, field->name, "The field \"%s\" is required by %s.",
-                          field->name, spec->command_name);
+        if ((field->flags & FIELD_REQUIRED) && !given(&command->f, field->field))
+            return field->name;
     }
-    return CORE_EVENT;
+    return NULL;
 }
 
 static bool works_when_closed(enum core_type type)
@@ -223,17 +223,19 @@ enum core_decision core_decide(const struct core_session *s, const struct core_c
 {
     struct deciding d = {
         .s = s, .command = command, .scratch = scratch, .event = event, .why = why};
-    if (check_required(&d) == CORE_REFUSED)
-        return CORE_REFUSED;
-    if (s->seq == 0 && command->type != CORE_SESSION_CREATE)
+    const char *missing = find_missing(command);
+    if (missing != NULL)
+        return refuse(&d, CORE_E_MALFORMED, missing, "The field \"%s\" is required by %s.", missing,
+                      core_type_spec(command->type)->command_name);
+    if (s->now.seq == 0 && command->type != CORE_SESSION_CREATE)
         return refuse(&d, CORE_E_UNKNOWN_SESSION, NULL, "There is no session \"%.*s\".",
                       ID_PRINTF(s->id));
     if (s->closed && !works_when_closed(command->type))
         return refuse(&d, CORE_E_REFUSED, NULL, "The session \"%.*s\" is closed.",
                       ID_PRINTF(s->id));
     event->type = command->type;
-    event->seq = s->seq + 1;
-    event->ts_ms = now_ms > s->ts_ms ? now_ms : s->ts_ms;
+    event->seq = s->now.seq + 1;
+    event->ts_ms = now_ms > s->now.ts_ms ? now_ms : s->now.ts_ms;
     return slice_of(command->type)->decide(&d);
 }
 
@@ -250,11 +252,11 @@ static int check_event(const struct core_session *s, const struct core_event *ev
 {
     if (event->type <= CORE_TYPE_NONE || event->type >= CORE_TYPE_COUNT)
         return broken(why, "the event has no known type");
-    if (event->seq != s->seq + 1)
+    if (event->seq != s->now.seq + 1)
         return broken(why, "the event's seq does not follow");
-    if (event->ts_ms < s->ts_ms || event->ts_ms > TIME_MAX_MS)
+    if (event->ts_ms < s->now.ts_ms || event->ts_ms > TIME_MAX_MS)
         return broken(why, "the event's time runs backwards or too far ahead");
-    if ((event->type == CORE_SESSION_CREATE) != (s->seq == 0))
+    if ((event->type == CORE_SESSION_CREATE) != (s->now.seq == 0))
         return broken(why, "a session is created once, and first");
     if (s->closed && event->type != CORE_THREAD_READ && event->type != CORE_INBOX_ACK)
         return broken(why, "the session is closed");
@@ -265,15 +267,16 @@ static int apply_and_check(struct core_session *s, const struct core_event *even
                            struct core_refusal *why)
 {
     const struct slice *slice = slice_of(event->type);
-    state_set(s, s->seq, event->seq);
-    state_set(s, s->ts_ms, event->ts_ms);
+    journal_save(s, &s->now, sizeof(s->now));
+    s->now.seq = event->seq;
+    s->now.ts_ms = event->ts_ms;
     if (slice->apply(s, event, why) != 0)
         return -1;
     if (s->break_next == event->type) {
         s->break_next = CORE_TYPE_NONE;
-        state_set(s, s->seq, s->seq + 1);
+        state_set(s, s->now.seq, s->now.seq + 1);
     }
-    if (s->seq != event->seq || s->ts_ms != event->ts_ms)
+    if (s->now.seq != event->seq || s->now.ts_ms != event->ts_ms)
         return broken(why, "the session does not stand at the event");
     return slice->check(s, event, why);
 }
@@ -283,7 +286,7 @@ int core_apply(struct core_session *s, const struct core_event *event, struct co
     bool alone = !s->journal.active;
     if (alone)
         journal_begin(s);
-    uint64_t seq = s->seq;
+    uint64_t seq = s->now.seq;
     size_t mark = s->journal.n;
     int result = check_event(s, event, why);
     if (result == 0)
@@ -347,7 +350,7 @@ void core_snapshot_encode(const struct core_session *s, struct buf *out)
 
 int core_snapshot_decode(struct core_session *s, struct str in)
 {
-    assert(s->seq == 0 && !s->journal.active);
+    assert(s->now.seq == 0 && !s->journal.active);
     if (in.n == 0)
         return -1;
     struct arena scratch = {0};
@@ -359,7 +362,7 @@ int core_snapshot_decode(struct core_session *s, struct str in)
         arena_reset(&scratch);
     }
     arena_free(&scratch);
-    return reader.failed || reader.p != reader.end || s->seq == 0 ? -1 : 0;
+    return reader.failed || reader.p != reader.end || s->now.seq == 0 ? -1 : 0;
 }
 
 struct core_hash core_state_hash(const struct core_session *s)

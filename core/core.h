@@ -52,7 +52,8 @@ int core_error_status(enum core_error code);
 const char *core_error_name(enum core_error code);
 const char *core_error_title(enum core_error code);
 
-/* Why a command was refused. `field` is a static name or NULL; `detail` a whole sentence. */
+/* Why a command was refused. `field` is NULL, or a name that is static or lives as long as the
+ * command; `detail` is a whole sentence. */
 struct core_refusal {
     enum core_error code;
     const char *field;
@@ -215,7 +216,8 @@ enum {
     FIELD_REQUIRED = 1,
     FIELD_NULLABLE = 2,
     FIELD_INTERNAL = 4, /* never in JSON */
-    FIELD_DERIVED = 8   /* follows from the event's seq: in JSON, but not in its bytes */
+    FIELD_DERIVED = 8,  /* follows from the event's seq: in JSON, but not in its bytes */
+    FIELD_ALWAYS = 16   /* in an event's JSON even where it was not given: null, [] or {} */
 };
 
 struct core_field_spec {
@@ -225,6 +227,7 @@ struct core_field_spec {
     uint8_t flags;
     uint8_t limit; /* index into struct core_limits' uint32_t array view: enum core_limit */
     uint16_t offset; /* in struct core_fields */
+    uint8_t name_n;  /* strlen(name) */
 };
 
 struct core_type_spec {

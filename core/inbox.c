@@ -143,7 +143,7 @@ static void cursor_add(const struct core_session *s, struct core_inbox *inbox, s
 {
     bool filtered = is_filtered(&inbox->query);
     struct buf rest = {0};
-    put_varint(&rest, s->seq);
+    put_varint(&rest, s->now.seq);
     put_varint(&rest, filtered ? 0 : inbox->last_seq);
     put_held(&rest, (struct held *)(void *)inbox->taken.p, inbox->count, filtered);
 
@@ -191,7 +191,7 @@ bool cursor_parse(const struct core_session *s, struct str agent, struct str tex
     struct reader in = {.p = rest.p, .end = rest.p + rest.n};
     cursor->at = get_seq(&in);
     cursor->upto = get_seq(&in);
-    if (cursor->at > s->seq || cursor->upto > cursor->at)
+    if (cursor->at > s->now.seq || cursor->upto > cursor->at)
         return false;
     get_parts(&in, scratch, cursor);
     return !in.failed && in.p == in.end;
@@ -364,7 +364,7 @@ static const struct thread *unread_in(const struct core_session *s,
 bool core_inbox_offer(const struct core_session *s, struct core_inbox *inbox,
                       const struct core_event *event)
 {
-    if (event->seq > s->seq)
+    if (event->seq > s->now.seq)
         return false;
     const struct thread *t = unread_in(s, &inbox->query, event);
     if (t != NULL) {
@@ -381,7 +381,7 @@ void core_inbox_finish(const struct core_session *s, struct core_inbox *inbox, s
     buf_add_literal(out, "],\"cursor\":\"");
     cursor_add(s, inbox, out);
     buf_add_literal(out, "\",\"remaining\":");
-    buf_add_u64(out, inbox->remaining);
+    json_add_u64(out, inbox->remaining);
     buf_add_byte(out, '}');
 }
 

@@ -14,12 +14,15 @@
 
 /* ---- journal: undo.c */
 
+enum { JOURNAL_FIRST_BYTES = 192 /* enough for one message */ };
+
 struct journal {
-    char *p; /* from the session's heap; given back at the end */
+    char *p; /* `first`, or from the session's heap */
     size_t n;
     size_t cap;
     uint32_t dropped; /* objects that wait to be freed */
     bool active;
+    char first[JOURNAL_FIRST_BYTES];
 };
 
 /* Remembers the n bytes at p, where the journal is active. Call it before writing to them. */
@@ -157,8 +160,10 @@ struct core_session {
     struct str id; /* bytes of id and epoch behind the struct */
     struct str epoch;
 
-    uint64_t seq;
-    int64_t ts_ms;
+    struct {
+        uint64_t seq;
+        int64_t ts_ms;
+    } now; /* the last event's */
     int64_t created_ms;
     uint64_t ttl_s;
     uint64_t creation; /* hash of what session.create gave */
@@ -339,6 +344,7 @@ struct core_ids get_ids(struct reader *in, struct arena *scratch);
 
 /* ---- JSON: json.c */
 
+void json_add_u64(struct buf *out, uint64_t value);
 void json_add_id(struct buf *out, struct str id); /* quoted; an id needs no escaping */
 void json_add_ids(struct buf *out, const struct core_ids *ids);
 /* "id": with the comma before it unless it is the first member. */

@@ -4,16 +4,16 @@
  */
 #include "core/internal.h"
 
-#define EACH_BYTE(b) (UINT64_C(0x0101010101010101) * (b))
+typedef unsigned char sixteen __attribute__((vector_size(16)));
+typedef uint64_t two __attribute__((vector_size(16)));
 
-/* Non-zero where one of eight bytes is a quote, a backslash or below space. */
-static uint64_t eight_need_escape(uint64_t w)
+/* Whether one of sixteen bytes is a quote, a backslash or below space. */
+static bool sixteen_need_escape(const char *p)
 {
-    uint64_t quote = w ^ EACH_BYTE('"');
-    uint64_t backslash = w ^ EACH_BYTE('\\');
-    return (((w - EACH_BYTE(0x20)) & ~w) | ((quote - EACH_BYTE(1)) & ~quote) |
-            ((backslash - EACH_BYTE(1)) & ~backslash)) &
-           EACH_BYTE(0x80);
+    sixteen v;
+    memcpy(&v, p, sizeof(v));
+    two found = (two)(v == '"') | (two)(v == '\\') | (two)(v < 0x20);
+    return (found[0] | found[1]) != 0;
 }
 
 static bool needs_escape(char c)
@@ -25,13 +25,10 @@ static bool needs_escape(char c)
 static size_t plain_run(const char *p, const char *end)
 {
     const char *at = p;
-    while (end - at >= 8) {
-        uint64_t w;
-        memcpy(&w, at, 8);
-        if (eight_need_escape(w) != 0)
-            break;
-        at += 8;
-    }
+    while (end - at >= 16 && !sixteen_need_escape(at))
+        at += 16;
+    if (end - at < 16 && end - p >= 16 && !sixteen_need_escape(end - 16))
+        return (size_t)(end - p);
     while (at != end && !needs_escape(*at))
         at++;
     return (size_t)(at - p);
@@ -46,11 +43,13 @@ static void add_escape(struct buf *out, char c)
     char *to = buf_reserve(out, 6);
     to[0] = '\\';
     if (byte >= 0x20 || short_forms[byte] != 0) {
-        to[1] = byte >= 0x20 ? c : short_forms[byte];
+        to[1] = (char)(byte >= 0x20 ? c : short_forms[byte]);
         out->n += 2;
         return;
     }
-    memcpy(to + 1, "u00", 3);
+    to[1] = 'u';
+    to[2] = '0';
+    to[3] = '0';
     to[4] = hex[byte >> 4];
     to[5] = hex[byte & 15];
     out->n += 6;
@@ -90,13 +89,31 @@ void json_add_id(struct buf *out, struct str id)
     out->n += id.n + 2;
 }
 
-static char *put_digits(char *to, uint32_t value, int digits)
+/* ---- numbers and times */
+
+static const char two_digits[] = "00010203040506070809101112131415161718192021222324"
+                                 "25262728293031323334353637383940414243444546474849"
+                                 "50515253545556575859606162636465666768697071727374"
+                                 "75767778798081828384858687888990919293949596979899";
+
+void json_add_u64(struct buf *out, uint64_t value)
 {
-    for (int i = digits - 1; i >= 0; i--) {
-        to[i] = (char)('0' + value % 10);
-        value /= 10;
-    }
-    return to + digits;
+    char digits[20];
+    size_t at = sizeof(digits);
+    for (; value >= 100; value /= 100)
+        memcpy(digits + (at -= 2), two_digits + value % 100 * 2, 2);
+    if (value >= 10)
+        memcpy(digits + (at -= 2), two_digits + value * 2, 2);
+    else
+        digits[--at] = (char)('0' + value);
+    buf_add(out, digits + at, sizeof(digits) - at);
+}
+
+static char *put_two(char *to, uint32_t value, char behind)
+{
+    memcpy(to, two_digits + (size_t)value * 2, 2);
+    to[2] = behind;
+    return to + 3;
 }
 
 struct date {
@@ -125,23 +142,18 @@ void json_add_time(struct buf *out, int64_t ts_ms)
     uint64_t ms = ts_ms < 0 ? 0 : ts_ms > TIME_MAX_MS ? (uint64_t)TIME_MAX_MS : (uint64_t)ts_ms;
     struct date date = date_of_days((uint32_t)(ms / 86400000));
     uint32_t left = (uint32_t)(ms % 86400000);
-    char *to = buf_reserve(out, sizeof("\"2026-01-02T03:04:05.678Z\"") - 1);
-    char *start = to;
+    char *start = buf_reserve(out, 32);
+    char *to = start;
     *to++ = '"';
-    to = put_digits(to, date.year, 4);
-    *to++ = '-';
-    to = put_digits(to, date.month, 2);
-    *to++ = '-';
-    to = put_digits(to, date.day, 2);
-    *to++ = 'T';
-    to = put_digits(to, left / 3600000, 2);
-    *to++ = ':';
-    to = put_digits(to, left / 60000 % 60, 2);
-    *to++ = ':';
-    to = put_digits(to, left / 1000 % 60, 2);
-    *to++ = '.';
-    to = put_digits(to, left % 1000, 3);
-    *to++ = 'Z';
+    memcpy(to, two_digits + (size_t)(date.year / 100) * 2, 2);
+    to = put_two(to + 2, date.year % 100, '-');
+    to = put_two(to, date.month, '-');
+    to = put_two(to, date.day, 'T');
+    to = put_two(to, left / 3600000, ':');
+    to = put_two(to, left / 60000 % 60, ':');
+    to = put_two(to, left / 1000 % 60, '.');
+    *to++ = (char)('0' + left % 1000 / 100);
+    to = put_two(to, left % 100, 'Z');
     *to++ = '"';
     out->n += (size_t)(to - start);
 }
@@ -184,7 +196,7 @@ static void add_seqs(struct buf *out, const uint64_t *seqs, uint32_t n)
     for (uint32_t i = 0; i < n; i++) {
         if (i != 0)
             buf_add_byte(out, ',');
-        buf_add_u64(out, seqs[i]);
+        json_add_u64(out, seqs[i]);
     }
     buf_add_byte(out, ']');
 }
@@ -192,7 +204,7 @@ static void add_seqs(struct buf *out, const uint64_t *seqs, uint32_t n)
 static void add_reading_members(struct buf *out, uint64_t read, const uint64_t *taken, uint32_t n)
 {
     buf_add_literal(out, "\"read\":");
-    buf_add_u64(out, read);
+    json_add_u64(out, read);
     buf_add_literal(out, ",\"taken\":");
     add_seqs(out, taken, n);
 }
@@ -259,10 +271,10 @@ static void add_field(struct buf *out, const struct core_field_spec *spec,
         buf_add_i64(out, *(const int64_t *)at);
         break;
     case KIND_U64:
-        buf_add_u64(out, *(const uint64_t *)at);
+        json_add_u64(out, *(const uint64_t *)at);
         break;
     case KIND_U32:
-        buf_add_u64(out, *(const uint32_t *)at);
+        json_add_u64(out, *(const uint32_t *)at);
         break;
     case KIND_BOOL:
         buf_add_str(out, *(const bool *)at ? STR("true") : STR("false"));
@@ -276,11 +288,15 @@ static void add_field(struct buf *out, const struct core_field_spec *spec,
     }
 }
 
-static void add_member_name(struct buf *out, const char *name)
+static void add_member_name(struct buf *out, const struct core_field_spec *field)
 {
-    buf_add_literal(out, ",\"");
-    buf_add(out, name, strlen(name));
-    buf_add_literal(out, "\":");
+    char *to = buf_reserve(out, 4 + (size_t)field->name_n);
+    to[0] = ',';
+    to[1] = '"';
+    memcpy(to + 2, field->name, field->name_n);
+    to[2 + field->name_n] = '"';
+    to[3 + field->name_n] = ':';
+    out->n += 4 + (size_t)field->name_n;
 }
 
 struct str core_event_actor(const struct core_event *event)
@@ -295,22 +311,27 @@ void core_event_json(const struct core_event *event, struct buf *out)
 {
     const struct core_type_spec *spec = core_type_spec(event->type);
     buf_add_literal(out, "{\"seq\":");
-    buf_add_u64(out, event->seq);
+    json_add_u64(out, event->seq);
     buf_add_literal(out, ",\"ts\":");
     json_add_time(out, event->ts_ms);
     buf_add_literal(out, ",\"type\":\"");
     buf_add(out, spec->event_name, strlen(spec->event_name));
     buf_add_literal(out, "\",\"actor\":");
-    json_add_string(out, core_event_actor(event));
+    struct str actor = core_event_actor(event);
+    if (actor.p != NULL)
+        json_add_id(out, actor);
+    else
+        buf_add_literal(out, "null");
     for (int i = 0; i < spec->event_fields_n; i++) {
         const struct core_field_spec *field = &spec->event_fields[i];
         if (field->flags & FIELD_DERIVED) {
             assert(field->field == CORE_FIELD_ID);
             buf_add_literal(out, ",\"id\":\"m");
-            buf_add_u64(out, event->seq);
+            json_add_u64(out, event->seq);
             buf_add_byte(out, '"');
-        } else if (given(&event->f, field->field) && !(field->flags & FIELD_INTERNAL)) {
-            add_member_name(out, field->name);
+        } else if ((given(&event->f, field->field) && !(field->flags & FIELD_INTERNAL)) ||
+                   field->flags & FIELD_ALWAYS) {
+            add_member_name(out, field);
             add_field(out, field, &event->f);
         }
     }

@@ -96,8 +96,8 @@ uint64_t core_thread_message_count(const struct core_session *s, struct str thre
 
 /* ---- decide */
 
-/* Folds the mentions, each of which must be registered. */
-static enum core_decision fold_mentions(const struct deciding *d, struct core_ids *folded)
+/* Folds the mentions, each of which must be registered. False: refused. */
+static bool fold_mentions(const struct deciding *d, struct core_ids *folded)
 {
     const struct table *agents = &d->s->agents;
     const struct core_ids *mentions = &d->command->f.mentions;
@@ -106,40 +106,44 @@ static enum core_decision fold_mentions(const struct deciding *d, struct core_id
     for (uint32_t i = 0; i < mentions->n; i++) {
         struct str id = mentions->items[i];
         int64_t slot = table_slot(agents, table_hash(d->s, id), id);
-        if (slot == TABLE_NONE)
-            return refuse_unknown_agent(d, "mentions", id);
+        if (slot == TABLE_NONE) {
+            refuse_unknown_agent(d, "mentions", id);
+            return false;
+        }
         if (!seen_before(seen, slot))
             folded->items[folded->n++] = id;
     }
-    return CORE_EVENT;
+    return true;
 }
 
-static enum core_decision check_mentions(const struct deciding *d, const struct thread *t,
-                                         const struct core_ids *mentions)
+/* The first mention that is no participant; p == NULL: there is none. */
+static struct str find_outsider(const struct deciding *d, const struct thread *t,
+                                const struct core_ids *mentions)
 {
     for (uint32_t i = 0; i < mentions->n; i++) {
         if (participant_find(t, agent_find(d->s, mentions->items[i])) == NULL)
-            return refuse_outsider(d, "mentions", mentions->items[i]);
+            return mentions->items[i];
     }
-    return CORE_EVENT;
+    return (struct str){0};
 }
 
 /* Messages that have left the window are taken at their word: that they were here is in the log. */
-static enum core_decision check_reply(const struct deciding *d, const struct thread *t)
+static bool may_be_message(const struct thread *t, uint64_t seq)
 {
-    struct str reply_to = d->command->f.reply_to;
     const struct window *w = &t->window;
-    uint64_t seq = core_message_seq(reply_to);
+    if (seq <= w->evicted_seq)
+        return seq > t->created_seq;
+    uint32_t i = window_after(w, seq - 1);
+    return i < w->count && window_at(w, i)->seq == seq;
+}
+
+static enum core_decision refuse_reply(const struct deciding *d, uint64_t seq)
+{
     if (seq == 0)
         return refuse(d, CORE_E_MALFORMED, "reply_to", "A message's id is \"m\" and its seq.");
-    uint32_t i = seq > w->evicted_seq ? window_after(w, seq - 1) : 0;
-    bool known =
-        seq <= w->evicted_seq ? seq > t->created_seq : i < w->count && window_at(w, i)->seq == seq;
-    if (known)
-        return CORE_EVENT;
     return refuse(d, CORE_E_UNKNOWN_MESSAGE, "reply_to",
-                  "There is no message \"%.*s\" in the thread \"%.*s\".", ID_PRINTF(reply_to),
-                  ID_PRINTF(t->id));
+                  "There is no message \"%.*s\" in the thread \"%.*s\".",
+                  ID_PRINTF(d->command->f.reply_to), ID_PRINTF(d->command->f.thread));
 }
 
 /* How many of the oldest messages make room for one more of `weight` bytes. */
@@ -163,16 +167,18 @@ static enum core_decision decide(const struct deciding *d)
     const struct agent *sender = agent_find(d->s, wish->sender);
     if (sender == NULL)
         return refuse_unknown_agent(d, "sender", wish->sender);
-    if (wish->mentions.n != 0 && fold_mentions(d, &mentions) == CORE_REFUSED)
+    if (wish->mentions.n != 0 && !fold_mentions(d, &mentions))
         return CORE_REFUSED;
     if (t->closed)
         return refuse_closed_thread(d);
     if (participant_find(t, sender) == NULL)
         return refuse_outsider(d, "sender", sender->id);
-    if (check_mentions(d, t, &mentions) == CORE_REFUSED)
-        return CORE_REFUSED;
-    if (wish->reply_to.p != NULL && check_reply(d, t) == CORE_REFUSED)
-        return CORE_REFUSED;
+    struct str outsider = find_outsider(d, t, &mentions);
+    if (outsider.p != NULL)
+        return refuse_outsider(d, "mentions", outsider);
+    uint64_t reply_to = core_message_seq(wish->reply_to);
+    if (wish->reply_to.p != NULL && (reply_to == 0 || !may_be_message(t, reply_to)))
+        return refuse_reply(d, reply_to);
     struct core_fields *f = event_from_command(d);
     f->mentions = mentions;
     f->id = made_id(d->scratch, 'm', d->event->seq);
@@ -253,7 +259,7 @@ static int apply(struct core_session *s, const struct core_event *event, struct 
 static bool window_sound(const struct core_session *s, const struct thread *t)
 {
     const struct window *w = &t->window;
-    if (w->count > w->cap || w->count > s->window_messages || w->last_seq > s->seq)
+    if (w->count > w->cap || w->count > s->window_messages || w->last_seq > s->now.seq)
         return false;
     if ((w->older == 0) != (w->evicted_seq == 0) || w->evicted_seq > w->last_seq)
         return false;
@@ -277,9 +283,9 @@ static int check(const struct core_session *s, const struct core_event *event,
 void message_json(const struct message *m, struct str thread, struct buf *out)
 {
     buf_add_literal(out, "{\"id\":\"m");
-    buf_add_u64(out, m->seq);
+    json_add_u64(out, m->seq);
     buf_add_literal(out, "\",\"seq\":");
-    buf_add_u64(out, m->seq);
+    json_add_u64(out, m->seq);
     buf_add_literal(out, ",\"ts\":");
     json_add_time(out, m->ts_ms);
     if (thread.p != NULL) {
@@ -309,7 +315,7 @@ void core_message_json(const struct core_event *event, bool with_thread, struct 
 void messages_view(const struct thread *t, struct buf *out)
 {
     buf_add_literal(out, ",\"older\":");
-    buf_add_u64(out, t->window.older);
+    json_add_u64(out, t->window.older);
     buf_add_literal(out, ",\"messages\":[");
     for (uint32_t i = 0; i < t->window.count; i++) {
         if (i != 0)
@@ -338,7 +344,7 @@ static void patch(const struct core_event *event, struct buf *out)
         patch_thread(out, "replace", f->thread);
         buf_add_literal(out, "/older");
         patch_value(out);
-        buf_add_u64(out, f->older);
+        json_add_u64(out, f->older);
         patch_end(out);
     }
     patch_thread(out, "add", f->thread);
@@ -387,7 +393,7 @@ static void decode_message(struct core_session *s, struct window *w, struct read
     from.mentions = get_ids(in, scratch);
     from.reply_to = get_nullable_text(in);
     from.data = get_nullable_text(in);
-    if (step == 0 || from.seq > s->seq)
+    if (step == 0 || from.seq > s->now.seq)
         in->failed = true;
     if (!in->failed)
         window_push(s, w, message_new(s, &from));

@@ -79,9 +79,9 @@ static enum core_decision decide_read(const struct deciding *d)
     const struct participant *p = participant_find(t, a);
     if (p == NULL)
         return refuse_outsider(d, "agent", a->id);
-    if (wish->upto > d->s->seq)
+    if (wish->upto > d->s->now.seq)
         return refuse(d, CORE_E_REFUSED, "upto", "The session stands at seq %llu, not yet at %llu.",
-                      (unsigned long long)d->s->seq, (unsigned long long)wish->upto);
+                      (unsigned long long)d->s->now.seq, (unsigned long long)wish->upto);
     if (wish->upto <= p->read)
         return CORE_NOTHING;
     struct core_reading r = reading_so_far(p, d->scratch);
@@ -212,7 +212,7 @@ static int apply_reading(struct core_session *s, const struct agent *a,
     struct participant *p = participant_find(t, a);
     if (p == NULL)
         return broken(why, "the reader takes no part in the thread");
-    if (r->read < p->read || !taken_sound(r, s->seq))
+    if (r->read < p->read || !taken_sound(r, s->now.seq))
         return broken(why, "what is read moves back, or beyond what was written");
     state_set(s, p->read, r->read);
     if (r->taken_n != 0 || p->taken_n != 0)
@@ -245,7 +245,7 @@ static bool participant_sound(const struct core_session *s, const struct partici
 {
     struct core_reading r = {.read = p->read, .taken = p->taken, .taken_n = p->taken_n};
     return p->read >= p->thread->created_seq && p->joined >= p->thread->created_seq &&
-           p->joined <= s->seq && taken_sound(&r, s->seq) && p->at < p->agent->part_of_n &&
+           p->joined <= s->now.seq && taken_sound(&r, s->now.seq) && p->at < p->agent->part_of_n &&
            p->agent->part_of[p->at] == p;
 }
 

@@ -11,13 +11,14 @@
     {                                                                                              \
         .name = (json_name), .field = CORE_FIELD_##code, .kind = (field_kind),                     \
         .flags = (field_flags), .limit = CORE_LIMIT_##max,                                         \
-        .offset = offsetof(struct core_fields, member)                                             \
+        .offset = offsetof(struct core_fields, member), .name_n = sizeof(json_name) - 1            \
     }
 
 #define OPTIONAL 0
 #define REQUIRED FIELD_REQUIRED
 #define NULLABLE FIELD_NULLABLE
 #define INTERNAL FIELD_INTERNAL
+#define ALWAYS FIELD_ALWAYS
 
 #define SESSION(flags) FIELD("session", SESSION, session, KIND_ID, NONE, flags)
 #define AGENT(flags) FIELD("agent", AGENT, agent, KIND_ID, NONE, flags)
@@ -55,7 +56,7 @@
     FIELD("window_messages", WINDOW_MESSAGES, window_messages, KIND_U32, NONE, flags)
 #define WINDOW_BYTES(flags) FIELD("window_bytes", WINDOW_BYTES, window_bytes, KIND_U32, NONE, flags)
 #define THREADS(flags) FIELD("threads", THREADS, threads, KIND_IDS, THREADS, flags)
-#define READINGS(flags) FIELD("readings", READINGS, readings, KIND_READINGS, THREADS, flags)
+#define READINGS(flags) FIELD("threads", READINGS, readings, KIND_READINGS, THREADS, flags)
 
 typedef const struct core_field_spec fields[];
 
@@ -65,7 +66,7 @@ static fields command_SESSION_CREATE = {SESSION(OPTIONAL), LABELS(OPTIONAL), TTL
 static fields event_SESSION_CREATE = {TRACE,
                                       CAUSE,
                                       SESSION(REQUIRED),
-                                      LABELS(OPTIONAL),
+                                      LABELS(ALWAYS),
                                       TTL_S(OPTIONAL),
                                       WINDOW_MESSAGES(REQUIRED | INTERNAL),
                                       WINDOW_BYTES(REQUIRED | INTERNAL)};
@@ -74,7 +75,7 @@ static fields command_SESSION_UPDATE = {LABELS(REQUIRED), TRACE, CAUSE};
 static fields event_SESSION_UPDATE = {TRACE, CAUSE, LABELS(REQUIRED)};
 
 static fields command_SESSION_CLOSE = {SUMMARY(NULLABLE), TRACE, CAUSE};
-static fields event_SESSION_CLOSE = {TRACE, CAUSE, SUMMARY(NULLABLE)};
+static fields event_SESSION_CLOSE = {TRACE, CAUSE, SUMMARY(NULLABLE | ALWAYS)};
 
 static fields command_AGENT_REGISTER = {AGENT(REQUIRED), DESCRIPTION(NULLABLE), LABELS(OPTIONAL),
                                         TRACE, CAUSE};
@@ -113,8 +114,12 @@ static fields event_THREAD_REMOVE = {TRACE, CAUSE, THREAD(REQUIRED), AGENT(REQUI
 
 static fields command_THREAD_CLOSE = {THREAD(REQUIRED), BY(REQUIRED), SUMMARY(NULLABLE), TRACE,
                                       CAUSE};
-static fields event_THREAD_CLOSE = {
-    TRACE, CAUSE, THREAD(REQUIRED), BY(REQUIRED), SUMMARY(NULLABLE), OLDER(REQUIRED | INTERNAL)};
+static fields event_THREAD_CLOSE = {TRACE,
+                                    CAUSE,
+                                    THREAD(REQUIRED),
+                                    BY(REQUIRED),
+                                    SUMMARY(NULLABLE | ALWAYS),
+                                    OLDER(REQUIRED | INTERNAL)};
 
 static fields command_MESSAGE_SEND = {THREAD(REQUIRED),
                                       SENDER(REQUIRED),
@@ -130,9 +135,9 @@ static fields event_MESSAGE_SEND = {TRACE,
                                     THREAD(REQUIRED),
                                     SENDER(REQUIRED),
                                     CONTENT(REQUIRED),
-                                    MENTIONS(OPTIONAL),
-                                    REPLY_TO(NULLABLE),
-                                    DATA(NULLABLE),
+                                    MENTIONS(ALWAYS),
+                                    REPLY_TO(NULLABLE | ALWAYS),
+                                    DATA(NULLABLE | ALWAYS),
                                     EVICTED(INTERNAL),
                                     OLDER(INTERNAL)};
 

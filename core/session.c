@@ -29,7 +29,7 @@ static enum core_decision decide_create(const struct deciding *d)
     labels_plan(&(struct core_labels){0}, &wish->labels, d->scratch, &plan);
     if (plan.count > limit_of(s, CORE_LIMIT_LABELS))
         return refuse_too_many_labels(d, plan.count);
-    if (s->seq != 0) {
+    if (s->now.seq != 0) {
         if (creation_hash(&plan.effect, wish->ttl_s) == s->creation)
             return CORE_NOTHING;
         return refuse(d, CORE_E_REFUSED, "session",
@@ -160,7 +160,7 @@ static void view(const struct core_session *s, struct buf *out)
     buf_add_literal(out, ",\"labels\":");
     json_add_labels(out, &s->labels);
     buf_add_literal(out, ",\"created_at\":");
-    if (s->seq == 0)
+    if (s->now.seq == 0)
         buf_add_literal(out, "null");
     else
         json_add_time(out, s->created_ms);
@@ -168,8 +168,8 @@ static void view(const struct core_session *s, struct buf *out)
 
 static void encode(const struct core_session *s, struct buf *out)
 {
-    put_varint(out, s->seq);
-    put_varint(out, (uint64_t)s->ts_ms);
+    put_varint(out, s->now.seq);
+    put_varint(out, (uint64_t)s->now.ts_ms);
     put_varint(out, (uint64_t)s->created_ms);
     put_varint(out, s->ttl_s);
     put_varint(out, s->creation);
@@ -182,8 +182,8 @@ static void encode(const struct core_session *s, struct buf *out)
 
 static void decode(struct core_session *s, struct reader *in, struct arena *scratch)
 {
-    s->seq = get_seq(in);
-    s->ts_ms = get_time(in);
+    s->now.seq = get_seq(in);
+    s->now.ts_ms = get_time(in);
     s->created_ms = get_time(in);
     s->ttl_s = get_seq(in);
     s->creation = get_varint(in);
@@ -193,7 +193,7 @@ static void decode(struct core_session *s, struct reader *in, struct arena *scra
     state_set_text(s, &s->summary, get_nullable_text(in));
     struct core_labels labels = get_labels(in, scratch);
     labels_apply(s, &s->labels, &labels);
-    if (s->labels.n != labels.n || (s->seq != 0 && s->window_messages == 0))
+    if (s->labels.n != labels.n || (s->now.seq != 0 && s->window_messages == 0))
         in->failed = true;
 }
 

@@ -35,7 +35,7 @@ struct participant *participant_find(const struct thread *t, const struct agent 
 
 /* ---- decide */
 
-static enum core_decision refuse_create_id(const struct deciding *d, struct str id)
+static enum core_decision refuse_id(const struct deciding *d, struct str id)
 {
     if (core_thread_id_reserved(id))
         return refuse(d, CORE_E_MALFORMED, "thread",
@@ -49,8 +49,8 @@ static enum core_decision refuse_full(const struct deciding *d, const char *fiel
                   limit_of(d->s, CORE_LIMIT_PARTICIPANTS), count);
 }
 
-/* The creator first, then the others, each once. */
-static enum core_decision fold_participants(const struct deciding *d, struct core_ids *folded)
+/* The creator first, then the others, each once. False: refused. */
+static bool fold_participants(const struct deciding *d, struct core_ids *folded)
 {
     const struct table *agents = &d->s->agents;
     const struct core_fields *wish = &d->command->f;
@@ -60,12 +60,14 @@ static enum core_decision fold_participants(const struct deciding *d, struct cor
     for (uint32_t i = 0; i <= wish->participants.n; i++) {
         struct str id = i == 0 ? wish->creator : wish->participants.items[i - 1];
         int64_t slot = table_slot(agents, table_hash(d->s, id), id);
-        if (slot == TABLE_NONE)
-            return refuse_unknown_agent(d, i == 0 ? "creator" : "participants", id);
+        if (slot == TABLE_NONE) {
+            refuse_unknown_agent(d, i == 0 ? "creator" : "participants", id);
+            return false;
+        }
         if (!seen_before(seen, slot))
             folded->items[folded->n++] = id;
     }
-    return CORE_EVENT;
+    return true;
 }
 
 static enum core_decision decide_create(const struct deciding *d)
@@ -74,9 +76,9 @@ static enum core_decision decide_create(const struct deciding *d)
     const struct core_fields *wish = &d->command->f;
     bool named = given(wish, CORE_FIELD_THREAD);
     if (named && (core_thread_id_reserved(wish->thread) || !core_id_valid(wish->thread)))
-        return refuse_create_id(d, wish->thread);
+        return refuse_id(d, wish->thread);
     struct core_ids folded;
-    if (fold_participants(d, &folded) == CORE_REFUSED)
+    if (!fold_participants(d, &folded))
         return CORE_REFUSED;
     if (named && thread_find(s, wish->thread) != NULL)
         return refuse(d, CORE_E_REFUSED, "thread", "There is already a thread \"%.*s\".",
@@ -95,41 +97,45 @@ static enum core_decision decide_create(const struct deciding *d)
     return CORE_EVENT;
 }
 
-/* Looks up the command's thread and agents, which must all be there. */
-static enum core_decision find_parties(const struct deciding *d, const struct thread **t,
-                                       const struct agent **agent, const struct agent **by)
+/* The command's thread; NULL: refused. */
+static const struct thread *find_thread(const struct deciding *d)
 {
-    const struct core_fields *wish = &d->command->f;
-    *t = thread_find(d->s, wish->thread);
-    if (*t == NULL)
-        return refuse_unknown_thread(d);
-    if (agent != NULL && (*agent = agent_find(d->s, wish->agent)) == NULL)
-        return refuse_unknown_agent(d, "agent", wish->agent);
-    *by = agent_find(d->s, wish->by);
-    if (*by == NULL)
-        return refuse_unknown_agent(d, "by", wish->by);
-    return CORE_EVENT;
+    const struct thread *t = thread_find(d->s, d->command->f.thread);
+    if (t == NULL)
+        refuse_unknown_thread(d);
+    return t;
 }
 
-/* A change of participants: in an open thread, by one of them. */
-static enum core_decision find_change(const struct deciding *d, const struct thread **t,
-                                      const struct agent **agent)
+/* The agent in one of the command's fields; NULL: refused. */
+static const struct agent *find_agent(const struct deciding *d, const char *field, struct str id)
 {
-    const struct agent *by = NULL;
-    if (find_parties(d, t, agent, &by) == CORE_REFUSED)
-        return CORE_REFUSED;
-    if ((*t)->closed)
-        return refuse_closed_thread(d);
-    if (participant_find(*t, by) == NULL)
-        return refuse_outsider(d, "by", by->id);
-    return CORE_EVENT;
+    const struct agent *a = agent_find(d->s, id);
+    if (a == NULL)
+        refuse_unknown_agent(d, field, id);
+    return a;
+}
+
+/* The agent that a participant of an open thread wants in or out; NULL: refused. */
+static const struct agent *find_moved(const struct deciding *d, const struct thread *t)
+{
+    const struct agent *agent = find_agent(d, "agent", d->command->f.agent);
+    const struct agent *by = agent == NULL ? NULL : find_agent(d, "by", d->command->f.by);
+    if (by == NULL)
+        return NULL;
+    if (!t->closed && participant_find(t, by) != NULL)
+        return agent;
+    if (t->closed)
+        refuse_closed_thread(d);
+    else
+        refuse_outsider(d, "by", by->id);
+    return NULL;
 }
 
 static enum core_decision decide_add(const struct deciding *d)
 {
-    const struct thread *t;
-    const struct agent *agent;
-    if (find_change(d, &t, &agent) == CORE_REFUSED)
+    const struct thread *t = find_thread(d);
+    const struct agent *agent = t == NULL ? NULL : find_moved(d, t);
+    if (agent == NULL)
         return CORE_REFUSED;
     if (participant_find(t, agent) != NULL)
         return CORE_NOTHING;
@@ -143,9 +149,9 @@ static enum core_decision decide_add(const struct deciding *d)
 
 static enum core_decision decide_remove(const struct deciding *d)
 {
-    const struct thread *t;
-    const struct agent *agent;
-    if (find_change(d, &t, &agent) == CORE_REFUSED)
+    const struct thread *t = find_thread(d);
+    const struct agent *agent = t == NULL ? NULL : find_moved(d, t);
+    if (agent == NULL)
         return CORE_REFUSED;
     if (participant_find(t, agent) == NULL)
         return CORE_NOTHING;
@@ -155,9 +161,9 @@ static enum core_decision decide_remove(const struct deciding *d)
 
 static enum core_decision decide_close(const struct deciding *d)
 {
-    const struct thread *t;
-    const struct agent *by;
-    if (find_parties(d, &t, NULL, &by) == CORE_REFUSED)
+    const struct thread *t = find_thread(d);
+    const struct agent *by = t == NULL ? NULL : find_agent(d, "by", d->command->f.by);
+    if (by == NULL)
         return CORE_REFUSED;
     if (t->closed && str_equal(t->summary, d->command->f.summary))
         return CORE_NOTHING;
@@ -288,14 +294,14 @@ static int check(const struct core_session *s, const struct core_event *event,
     const struct thread *t = thread_find(s, event->f.thread);
     if (t == NULL || t->closed != (event->type == CORE_THREAD_CLOSE))
         return broken(why, "the thread is not as its event leaves it");
-    if (t->participants.live > t->participants.used || t->created_seq > s->seq)
+    if (t->participants.live > t->participants.used || t->created_seq > s->now.seq)
         return broken(why, "the count of participants or the thread's beginning is wrong");
     if (event->type != CORE_THREAD_ADD && event->type != CORE_THREAD_REMOVE)
         return 0;
     const struct participant *p = participant_find(t, agent_find(s, event->f.agent));
     if ((p != NULL) != (event->type == CORE_THREAD_ADD))
         return broken(why, "the participant is not where its event leaves it");
-    if (p != NULL && (p->read < t->created_seq || p->read > s->seq))
+    if (p != NULL && (p->read < t->created_seq || p->read > s->now.seq))
         return broken(why, "a participant has read what was never written");
     return 0;
 }
@@ -380,7 +386,7 @@ static void patch_closed(const struct core_fields *f, struct buf *out)
     patch_end(out);
     patch_thread(out, "replace", f->thread, STR("/older"));
     patch_value(out);
-    buf_add_u64(out, f->older);
+    json_add_u64(out, f->older);
     patch_end(out);
     patch_thread(out, "replace", f->thread, STR("/messages\",\"value\":[]}"));
 }
@@ -435,7 +441,7 @@ static void decode(struct core_session *s, struct reader *in, struct arena *scra
         struct str name = get_text(in);
         struct str creator = get_id(in);
         uint64_t created_seq = get_seq(in);
-        if (created_seq <= last_seq || created_seq > s->seq || thread_find(s, id) != NULL)
+        if (created_seq <= last_seq || created_seq > s->now.seq || thread_find(s, id) != NULL)
             in->failed = true;
         if (in->failed)
             return;

@@ -21,24 +21,29 @@ struct record {
     uint32_t kind;
 };
 
-enum { JOURNAL_FIRST_BYTES = 512, RECORD_BYTES_MAX = 1 << 30 };
+enum { RECORD_BYTES_MAX = 1 << 30 };
 
 static size_t padded(size_t n)
 {
     return (n + 7) & ~(size_t)7;
 }
 
+static void journal_release(struct core_session *s)
+{
+    struct journal *j = &s->journal;
+    if (j->p != j->first)
+        s->heap->free(s->heap->ctx, j->p, j->cap);
+}
+
 static void journal_grow(struct core_session *s, size_t more)
 {
     struct journal *j = &s->journal;
-    size_t cap = j->cap == 0 ? JOURNAL_FIRST_BYTES : j->cap;
+    size_t cap = j->cap * 2;
     while (cap - j->n < more)
         cap *= 2;
     char *p = s->heap->alloc(s->heap->ctx, cap);
-    if (j->cap != 0) {
-        memcpy(p, j->p, j->n);
-        s->heap->free(s->heap->ctx, j->p, j->cap);
-    }
+    memcpy(p, j->p, j->n);
+    journal_release(s);
     j->p = p;
     j->cap = cap;
 }
@@ -92,7 +97,7 @@ void state_free_text(struct core_session *s, struct str text)
 void state_set_text(struct core_session *s, struct str *place, struct str text)
 {
     struct str copy = {text.p == NULL ? NULL : "", text.n};
-    if (text.n != 0) {
+    if (text.p != NULL && text.n != 0) {
         char *p = state_alloc(s, text.n);
         memcpy(p, text.p, text.n);
         copy.p = p;
@@ -113,8 +118,13 @@ static struct record journal_pop(struct journal *j)
 
 void journal_begin(struct core_session *s)
 {
-    assert(!s->journal.active);
-    s->journal = (struct journal){.active = true};
+    struct journal *j = &s->journal;
+    assert(!j->active);
+    j->p = j->first;
+    j->n = 0;
+    j->cap = JOURNAL_FIRST_BYTES;
+    j->dropped = 0;
+    j->active = true;
 }
 
 void journal_rewind(struct core_session *s, size_t mark)
@@ -144,9 +154,8 @@ void journal_end(struct core_session *s)
             j->dropped--;
         }
     }
-    if (j->cap != 0)
-        s->heap->free(s->heap->ctx, j->p, j->cap);
-    *j = (struct journal){0};
+    journal_release(s);
+    j->active = false;
 }
 
 void core_begin(struct core_session *s)

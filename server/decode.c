@@ -127,7 +127,10 @@ static int refuse_unknown(const struct job *job, struct str name)
         if (i >= form->fields_n || (job->preset >> form->fields[i].field & 1) == 0)
             list_add(list, sizeof(list), form->names[i].p);
     }
-    return refuse(job, CORE_E_MALFORMED, NULL, "unknown field \"%s\": %s takes %s", show(name).text,
+    /* The request's arena holds the name until the refusal is out. */
+    struct shown shown = show(name);
+    struct str kept = arena_copy(job->arena, (struct str){shown.text, strlen(shown.text) + 1});
+    return refuse(job, CORE_E_MALFORMED, kept.p, "unknown field \"%s\": %s takes %s", shown.text,
                   form->type_name.p, list);
 }
 
@@ -399,6 +402,10 @@ static int decode_common(const struct job *job, enum common common, const struct
 {
     struct request_command *out = job->out;
     if (common == COMMON_KEY) {
+        if (v->type == JSON_STRING && json_str(v).n > DECODE_KEY_BYTES)
+            return refuse(job, CORE_E_TOO_LARGE, "key",
+                          "\"key\" is %zu bytes; at most %d are allowed", json_str(v).n,
+                          DECODE_KEY_BYTES);
         if (v->type != JSON_STRING || !decode_key_valid(json_str(v)))
             return refuse(job, CORE_E_MALFORMED, "key",
                           "\"key\" must be a string of 1 to %d bytes without control characters",
@@ -542,11 +549,9 @@ static int decode_single(struct job *job, const struct json_value *object, struc
 
 static int check_count(const struct job *job, size_t n)
 {
-    if (n == 0)
-        return refuse(job, CORE_E_MALFORMED, NULL, "the batch has no commands");
     if (n > job->d->max_batch_commands)
         return refuse(job, CORE_E_TOO_LARGE, NULL,
-                      "the batch has %zu commands; at most %u are allowed", n,
+                      "the batch has more than %u commands, which is the most allowed",
                       job->d->max_batch_commands);
     return 0;
 }
@@ -610,7 +615,7 @@ static int decode_lines(const struct job *whole, struct str body, struct request
     struct job job = {.d = whole->d, .arena = whole->arena, .why = &why, .batch = true};
     struct str line;
     size_t n = 0;
-    for (struct str rest = body; take_line(&rest, &line);)
+    for (struct str rest = body; n <= whole->d->max_batch_commands && take_line(&rest, &line);)
         n++;
     if (check_count(whole, n) != 0)
         return -1;
@@ -769,7 +774,7 @@ struct decoder *decoder_new(const struct core_limits *limits, uint32_t max_batch
     d->limits = limits;
     d->max_batch_commands = max_batch_commands;
     d->max_batch_bytes = max_batch_bytes;
-    d->parser = json_parser_new();
+    d->parser = json_parser_new(max_batch_commands, limits->hash_seed);
     d->id_slots_mask = id_slots_for(limits) - 1;
     d->id_slots = mem_alloc((d->id_slots_mask + 1) * sizeof(*d->id_slots));
     for (int type = CORE_TYPE_NONE + 1; type < CORE_TYPE_COUNT; type++)

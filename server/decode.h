@@ -14,7 +14,7 @@
 
 #include "shards/request.h"
 
-enum { DECODE_KEY_BYTES = 128 /* an idempotency key; longer: 400 */ };
+enum { DECODE_KEY_BYTES = 128 /* an idempotency key; longer: 413 */ };
 
 struct decoder;
 

@@ -1,13 +1,14 @@
 /*
- * json: reading JSON. A thin C face on simdjson, and the rules that Atoll adds to the grammar:
- * no key twice in one object, no \u0000 in a string, at most 32 levels, and only numbers that a
- * double holds without loss, since that is what every other reader makes of them.
+ * json: reading JSON, by the tokens that simdjson finds, and with the rules that Atoll adds to the
+ * grammar: no key twice in one object, no \u0000 in a string, at most 32 levels, at most 16384
+ * members in an object, and only numbers that a double holds without loss, since that is what every
+ * other reader makes of them.
  *
  * Normal path: json_parse turns a text into a row of values in reading order. A container is
  * followed by its members, an object's as key, value, key, value; json_next steps over a whole
  * value. All numbers are doubles. Strings are unescaped, may be empty, and never hold NUL.
  * Failure: json_parse says what is wrong and at which byte. Where the text is an array, an element
- * that only breaks one of the added rules (but for the depth) does not spoil its neighbours: it
+ * that only breaks one of the added rules (but for the bounds) does not spoil its neighbours: it
  * becomes a JSON_FAULT.
  *
  * Thread: a parser belongs to one thread.
@@ -23,6 +24,7 @@ extern "C" {
 
 enum {
     JSON_DEPTH = 32,              /* levels of arrays and objects; more is an error */
+    JSON_MEMBERS = 16384,         /* members of an object; more is an error */
     JSON_BYTES = (1 << 28) - 1,   /* length of a text; more is an error */
     JSON_KEEP_BYTES = 1024 * 1024 /* memory that json_parser_trim leaves to a parser */
 };
@@ -59,7 +61,11 @@ struct json_error {
 
 struct json_parser;
 
-struct json_parser *json_parser_new(void);
+/*
+ * Where the text is an array of more than max_elements, it is read no further than that, with no
+ * word on what comes then, and its size is one more. `hash_seed` is one that no client knows.
+ */
+struct json_parser *json_parser_new(uint32_t max_elements, uint64_t hash_seed);
 void json_parser_free(struct json_parser *p);
 /* Gives back the memory of a parser that holds more than JSON_KEEP_BYTES, and its values. */
 void json_parser_trim(struct json_parser *p);

@@ -41,6 +41,13 @@ static int malformed(struct core_refusal *why, const char *field, const char *de
     return CORE_E_MALFORMED;
 }
 
+static int too_large(struct core_refusal *why, const char *field, const char *detail)
+{
+    malformed(why, field, detail);
+    why->code = CORE_E_TOO_LARGE;
+    return CORE_E_TOO_LARGE;
+}
+
 /* ---- checks before decoding */
 
 static int check_media(const struct exchange *exchange, const struct call *call,
@@ -129,6 +136,8 @@ static int take_headers(const struct call *call, struct request *request, struct
 
     request->caller = STR("");
     if (headers->key.p != NULL) {
+        if (headers->key.n > DECODE_KEY_BYTES)
+            return too_large(why, "Idempotency-Key", "An idempotency key has at most 128 bytes.");
         if (!decode_key_valid(headers->key))
             return malformed(why, "Idempotency-Key",
                              "An idempotency key has 1 to 128 bytes, no control characters.");

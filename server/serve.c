@@ -13,19 +13,18 @@
 #include "server/listen.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
 #include <time.h>
 #include <unistd.h>
 
-enum {
-    FAILURE_LOOK_MS = 250, /* how soon a log that failed ends the process */
-    QUIT_STATUS = 130,     /* exit status after a second signal */
-};
+enum { QUIT_STATUS = 130 /* exit status after a second signal */ };
 
 static struct listen_sockets sockets;
 
@@ -70,10 +69,20 @@ static void block_signals(void)
 static void wait_for_stop(const struct cluster *cluster)
 {
     sigset_t set = stop_signals();
-    struct timespec look = {.tv_nsec = FAILURE_LOOK_MS * 1000000L};
+    struct pollfd fds[] = {
+        {.fd = signalfd(-1, &set, SFD_CLOEXEC), .events = POLLIN},
+        {.fd = cluster_failure_fd(cluster), .events = POLLIN},
+    };
+    struct signalfd_siginfo taken;
 
-    while (cluster_failed(cluster) == NULL && sigtimedwait(&set, NULL, &look) < 0)
-        ;
+    assert(fds[0].fd >= 0);
+    while (poll(fds, 2, -1) < 0)
+        assert(errno == EINTR);
+    if (fds[0].revents != 0) {
+        ssize_t n = read(fds[0].fd, &taken, sizeof(taken));
+        assert(n == sizeof(taken));
+    }
+    close(fds[0].fd);
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }
 

@@ -141,6 +141,13 @@ static void add_shard(struct buf *out, const struct frontend_shared *shared, uns
     buf_add_byte(out, '}');
 }
 
+/* As --io has it. */
+static const char *io_name(const struct cluster *cluster)
+{
+    const char *name = cluster_io_name(cluster);
+    return strcmp(name, "io_uring") == 0 ? "uring" : name;
+}
+
 void status_on_reply(struct exchange *exchange, struct request *request)
 {
     struct frontend *frontend = exchange->frontend;
@@ -154,7 +161,7 @@ void status_on_reply(struct exchange *exchange, struct request *request)
     buf_add_literal(out, ",\"durability\":\"");
     add_text(out, shared->config->durability == CONFIG_DURABILITY_COMMIT ? "commit" : "relaxed");
     buf_add_literal(out, "\",\"io\":\"");
-    add_text(out, cluster_io_name(reactor_cluster(frontend->reactor)));
+    add_text(out, io_name(reactor_cluster(frontend->reactor)));
     buf_add_literal(out, "\",\"reactors\":[");
     for (unsigned i = 0; i < shared->frontends; i++) {
         if (i != 0)

@@ -205,17 +205,7 @@ static void commands_replay(struct shard *shard, struct session *session, struct
 
 /* ---- one command */
 
-static void result_begin(struct request *request, const struct run *run)
-{
-    if (!request->batch)
-        return;
-    if (run->at == 0)
-        buf_add_literal(&request->body, "{\"results\":[");
-    else
-        buf_add_byte(&request->body, ',');
-}
-
-static void result_ok(struct request *request, uint64_t seq, struct str made)
+static void result_ok(struct request *request, uint64_t seq, struct str made, bool again)
 {
     buf_add_literal(&request->body, "{\"status\":200,\"seq\":");
     buf_add_u64(&request->body, seq);
@@ -223,6 +213,8 @@ static void result_ok(struct request *request, uint64_t seq, struct str made)
         buf_add_literal(&request->body, ",\"id\":");
         json_add_string(&request->body, made);
     }
+    if (again)
+        buf_add_literal(&request->body, ",\"replayed\":true");
     buf_add_byte(&request->body, '}');
 }
 
@@ -286,7 +278,7 @@ static int item_again(struct shard *shard, struct session *session, struct reque
         return run_refuse(shard, request, CORE_E_KEY_REUSED, &why) ? 1 : -1;
     }
     shard->stats.replayed++;
-    result_ok(request, entry->seq, made_by(session, &item->command, entry, scratch));
+    result_ok(request, entry->seq, made_by(session, &item->command, entry, scratch), true);
     return 1;
 }
 
@@ -353,7 +345,8 @@ static bool run_command(struct shard *shard, struct session *session, struct req
     char scratch[24];
 
     shard->stats.commands++;
-    result_begin(request, run);
+    if (request->batch && run->at != 0)
+        buf_add_byte(&request->body, ',');
     if (item->bad != NULL)
         return run_refuse(shard, request, item->bad->code, item->bad);
     if (has_key) {
@@ -380,7 +373,7 @@ static bool run_command(struct shard *shard, struct session *session, struct req
     uint64_t seq = core_session_seq(session->core);
     const struct core_event *made = decision == CORE_EVENT ? &event : NULL;
     if (request->batch) {
-        result_ok(request, seq, made ? core_event_made(made, scratch) : (struct str){0});
+        result_ok(request, seq, made ? core_event_made(made, scratch) : (struct str){0}, false);
     } else {
         answer_single(request, seq, made);
         run->single_event = made != NULL;
@@ -405,9 +398,9 @@ static void run_undo(struct shard *shard, struct session *session, struct reques
 static void answer_atomic_refused(struct request *request)
 {
     struct run *run = request->work;
-    struct core_refusal undone = {.code = CORE_E_REFUSED};
-    snprintf(undone.detail, sizeof(undone.detail),
-             "not applied, because command %u of this atomic batch was refused", run->at);
+    struct core_refusal undone = {0};
+    snprintf(undone.detail, sizeof(undone.detail), "command %u of this atomic batch was refused",
+             run->at);
     request->body.n = 0;
     buf_add_literal(&request->body, "{\"results\":[");
     for (uint32_t i = 0; i < request->commands_n; i++) {
@@ -416,7 +409,7 @@ static void answer_atomic_refused(struct request *request)
         if (i == run->at)
             result_problem(request, run->refused_error, &run->why);
         else
-            result_problem(request, CORE_E_REFUSED, &undone);
+            result_problem(request, REQUEST_E_NOT_APPLIED, &undone);
     }
     buf_add_literal(&request->body, "],\"seq\":");
     buf_add_u64(&request->body, request->seq);
@@ -595,6 +588,8 @@ static bool run_begin(struct shard *shard, struct session *session, struct reque
     if (run->begun)
         session_begin(shard, session, 0);
     run->wants = follow_wants(session);
+    if (request->batch)
+        buf_add_literal(&request->body, "{\"results\":[");
     core_begin(session->core);
     return true;
 }

@@ -165,13 +165,6 @@ void inbox_query(struct shard *shard, struct session *session, struct request *r
                      request->inbox.agent.p);
         return;
     }
-    if (request->inbox.from.p != NULL &&
-        !core_session_has_agent(session->core, request->inbox.from)) {
-        shard_refuse(shard, session, request, CORE_E_UNKNOWN_AGENT, "from",
-                     "there is no agent \"%.*s\" in this session", (int)request->inbox.from.n,
-                     request->inbox.from.p);
-        return;
-    }
     struct core_inbox inbox;
     core_inbox_begin(&inbox, &request->inbox);
     uint64_t from = core_inbox_from_state(session->core, &inbox);

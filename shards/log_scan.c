@@ -82,14 +82,18 @@ __attribute__((format(printf, 4, 5))) static int refuse(struct scan *scan, size_
 
 /* Reading. */
 
-/* `n` bytes at `offset`, good until the next call; NULL with errno where they cannot be had. */
-static const char *window_view(struct window *window, int fd, uint64_t offset, size_t n)
+/* `n` bytes at `offset`, good until the next call; NULL with errno where they cannot be had. `left`
+ * bytes are there from `offset` on. */
+static const char *window_view(struct window *window, int fd, uint64_t offset, size_t n,
+                               uint64_t left)
 {
     struct buf *bytes = &window->bytes;
     if (window->fd == fd && offset >= window->from && offset + n <= window->from + bytes->n)
         return bytes->p + (offset - window->from);
     bytes->n = 0;
-    size_t wanted = n < WINDOW_BYTES ? WINDOW_BYTES : n;
+    size_t wanted = left < WINDOW_BYTES ? (size_t)left : WINDOW_BYTES;
+    if (wanted < n)
+        wanted = n;
     buf_reserve(bytes, wanted);
     window->fd = fd;
     window->from = offset;
@@ -110,7 +114,8 @@ static const char *window_view(struct window *window, int fd, uint64_t offset, s
 static const char *view(struct scan *scan, struct window *window, size_t index, uint64_t offset,
                         size_t n, int *result)
 {
-    const char *p = window_view(window, scan->segments[index].fd, offset, n);
+    const struct datadir_segment *segment = &scan->segments[index];
+    const char *p = window_view(window, segment->fd, offset, n, segment->bytes - offset);
     if (p == NULL)
         *result = refuse(scan, index, -errno, "cannot be read at offset %llu: %s",
                          (unsigned long long)offset, strerror(errno));

@@ -2,8 +2,9 @@
  * reactor: threads, rings between them, sleeping and waking. Start, turn, stop.
  *
  * Start: the main thread opens the data directory and cleans the tails of its logs; then each
- * reactor's thread pins itself, makes its io, recovers its shard and starts its frontend. When all
- * are ready the cluster is. If one fails, all stop and the first error is told.
+ * reactor's thread pins itself, makes its io and recovers its shard; when all have, each opens its
+ * log and starts its frontend; when all have, the cluster is ready. If one fails, all stop and the
+ * first error is told.
  *
  * Stop: frontends drain (or their grace runs out), then shards finish what they hold, and a
  * reactor's thread ends once every frontend has drained and its own shard is idle.
@@ -24,6 +25,8 @@
 #ifdef ATOLL_JEMALLOC
 #include <jemalloc/jemalloc.h>
 #endif
+
+enum { START_STEPS = 2 /* recover, start: see reactor_run */ };
 
 struct mailbox {
     struct cluster *cluster;
@@ -63,12 +66,13 @@ struct cluster {
     /* Written once or seldom, read once a turn: start, stop and failure are no messages to anyone
      * in particular, so they are flags and not rings. */
     _Atomic(const char *) failed;
+    int failure_fd; /* an eventfd, written when `failed` is */
     atomic_bool stop;
     atomic_uint drained; /* reactors whose frontend has nothing left */
 
     pthread_mutex_t mutex; /* start-up only: */
     pthread_cond_t changed;
-    unsigned started, failed_to_start;
+    unsigned met; /* steps told by all reactors together */
     int result;
     char error[512];
 };
@@ -293,6 +297,8 @@ static void reactor_turn(struct reactor *reactor)
         shard_commit(reactor->shard);
         reactor->io->ops->submit(reactor->io);
     }
+    if (atomic_load_explicit(&cluster->failed, memory_order_relaxed) != NULL)
+        (void)eventfd_write(cluster->failure_fd, 1); /* a full one has been heard already */
     int wait = ops->work(reactor->frontend);
     wait = wait_shorter(wait, shard_tick(reactor->shard));
     if (reactor->stopping_since_ms != 0 && !reactor->drained) /* the grace may run out */
@@ -327,19 +333,22 @@ static bool reactor_finished(struct reactor *reactor)
 
 /* ---- a reactor's life */
 
-static void reactor_say(struct cluster *cluster, int result, const char *error)
+/* Tells how a step of the start went, and waits until all have told it. False: one has failed. */
+static bool reactor_meet(struct cluster *cluster, int result, const char *error)
 {
     pthread_mutex_lock(&cluster->mutex);
     if (result != 0 && cluster->result == 0) {
         cluster->result = result;
         snprintf(cluster->error, sizeof(cluster->error), "%s", error);
     }
-    cluster->started++;
-    cluster->failed_to_start += result != 0;
+    unsigned step = cluster->met / cluster->size;
+    cluster->met++;
     pthread_cond_broadcast(&cluster->changed);
-    while (cluster->started < cluster->size) /* nobody begins before all have recovered */
+    while (cluster->met < (step + 1) * cluster->size)
         pthread_cond_wait(&cluster->changed, &cluster->mutex);
+    bool good = cluster->result == 0;
     pthread_mutex_unlock(&cluster->mutex);
+    return good;
 }
 
 static void reactor_pin(struct reactor *reactor)
@@ -359,16 +368,9 @@ static void reactor_pin(struct reactor *reactor)
 #endif
 }
 
-static int reactor_start(struct reactor *reactor, char *error, size_t error_size)
+static int reactor_recover(struct reactor *reactor, char *error, size_t error_size)
 {
     struct cluster *cluster = reactor->cluster;
-    struct shard_options options = {
-        .number = reactor->number,
-        .dir = cluster->dir,
-        .durability = cluster->options.durability,
-        .limits = &cluster->options.limits,
-        .failed = &cluster->failed,
-    };
     reactor_pin(reactor);
     int result = io_new(cluster->options.io, &reactor->io);
     if (result != 0) {
@@ -377,8 +379,20 @@ static int reactor_start(struct reactor *reactor, char *error, size_t error_size
                  strerror(-result));
         return result;
     }
-    options.io = reactor->io;
-    result = shard_new(&options, &reactor->shard, error, error_size);
+    struct shard_options options = {
+        .number = reactor->number,
+        .dir = cluster->dir,
+        .io = reactor->io,
+        .limits = &cluster->options.limits,
+        .failed = &cluster->failed,
+    };
+    return shard_new(&options, &reactor->shard, error, error_size);
+}
+
+static int reactor_start(struct reactor *reactor, char *error, size_t error_size)
+{
+    struct cluster *cluster = reactor->cluster;
+    int result = shard_open(reactor->shard, cluster->options.durability, error, error_size);
     if (result != 0)
         return result;
     for (unsigned f = 0; f < cluster->size; f++) {
@@ -401,9 +415,9 @@ static void *reactor_run(void *argument)
     struct reactor *reactor = argument;
     struct cluster *cluster = reactor->cluster;
     char error[512] = "";
-    int result = reactor_start(reactor, error, sizeof(error));
-    reactor_say(cluster, result, error);
-    if (cluster->failed_to_start == 0) {
+    /* No log is written before every shard has read all of them, nobody serves before all can. */
+    if (reactor_meet(cluster, reactor_recover(reactor, error, sizeof(error)), error) &&
+        reactor_meet(cluster, reactor_start(reactor, error, sizeof(error)), error)) {
         while (!reactor_finished(reactor))
             reactor_turn(reactor);
     }
@@ -429,6 +443,7 @@ static void cluster_free(struct cluster *cluster)
     }
     for (unsigned i = 0; i < cluster->size; i++)
         close(cluster->reactors[i].wake_fd);
+    close(cluster->failure_fd);
     free((char *)(uintptr_t)atomic_load(&cluster->failed));
     free(cluster->to_shard);
     free(cluster->to_frontend);
@@ -474,6 +489,8 @@ static struct cluster *cluster_new(const struct cluster_options *options)
         ring_init(&cluster->to_shard[i], REQUEST_RING_ITEMS);
         ring_init(&cluster->to_frontend[i], REPLY_RING_ITEMS);
     }
+    cluster->failure_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    assert(cluster->failure_fd >= 0);
     pthread_mutex_init(&cluster->mutex, NULL);
     pthread_cond_init(&cluster->changed, NULL);
     for (unsigned i = 0; i < n; i++) {
@@ -523,10 +540,12 @@ int cluster_start(const struct cluster_options *options, struct cluster **made, 
             assert(failed == 0);
         }
         pthread_mutex_lock(&cluster->mutex);
-        while (cluster->started < cluster->size)
+        while (cluster->met < START_STEPS * cluster->size &&
+               !(cluster->result != 0 && cluster->met >= cluster->size))
             pthread_cond_wait(&cluster->changed, &cluster->mutex);
+        int result = cluster->result;
         pthread_mutex_unlock(&cluster->mutex);
-        if (cluster->result == 0) {
+        if (result == 0) {
             *made = cluster;
             return 0;
         }
@@ -562,6 +581,11 @@ int cluster_join(struct cluster *cluster)
 const char *cluster_failed(const struct cluster *cluster)
 {
     return atomic_load(&cluster->failed);
+}
+
+int cluster_failure_fd(const struct cluster *cluster)
+{
+    return cluster->failure_fd;
 }
 
 unsigned cluster_size(const struct cluster *cluster)

@@ -62,6 +62,8 @@ int cluster_join(struct cluster *cluster);
 /* Not NULL: a log has failed, and this is why; the frontend should answer 503 and let the process
  * end. Any thread. */
 const char *cluster_failed(const struct cluster *cluster);
+/* Becomes readable then. Any thread; the cluster's own. */
+int cluster_failure_fd(const struct cluster *cluster);
 struct cluster *reactor_cluster(struct reactor *reactor);
 
 unsigned cluster_size(const struct cluster *cluster);

@@ -34,6 +34,7 @@ enum request_kind {
 
 /* Errors beyond the core's own, continuing its numbers: code, status, name, title. */
 #define REQUEST_ERRORS(X)                                                                          \
+    X(NOT_APPLIED, 424, "not-applied", "Not applied")                                              \
     X(OVERLOADED, 503, "overloaded", "Overloaded")                                                 \
     X(UNAVAILABLE, 503, "unavailable", "Unavailable")                                              \
     X(NO_SPACE, 507, "no-space", "No space left for the log")

@@ -520,20 +520,23 @@ int shard_new(const struct shard_options *options, struct shard **made, char *er
     RB_INIT(&shard->tree);
     heap_init(&shard->heap);
     int result = recovery_run(shard, error, error_size);
-    if (result == 0) {
-        struct log_callbacks callbacks = {shard, shard_on_committed, shard_on_failed};
-        result = log_open(options->dir, options->number, options->io, options->durability,
-                          &callbacks, &shard->log);
-        if (result != 0)
-            snprintf(error, error_size, "%s: cannot open the log of shard %u: %s",
-                     datadir_path(options->dir), options->number, strerror(-result));
-    }
     if (result != 0) {
         shard_free(shard);
         return result;
     }
     *made = shard;
     return 0;
+}
+
+int shard_open(struct shard *shard, enum log_durability durability, char *error, size_t error_size)
+{
+    struct log_callbacks callbacks = {shard, shard_on_committed, shard_on_failed};
+    int result =
+        log_open(shard->dir, shard->number, shard->io, durability, &callbacks, &shard->log);
+    if (result != 0)
+        snprintf(error, error_size, "%s: cannot open the log of shard %u: %s",
+                 datadir_path(shard->dir), shard->number, strerror(-result));
+    return result;
 }
 
 void shard_free(struct shard *shard)

@@ -2,9 +2,9 @@
  * shard: the single writer of the sessions that hash to it. Private to shards/.
  *
  * Its rooms: sessions.c (the directory of sessions), commands.c (deciding, logging, answering),
- * keys.c (idempotency), queries.c (views, pages, lists, figures), inbox.c (unread messages, waits), history.c (reading the log while the
- * shard goes on), follow.c (feeds and frames), recovery.c (from the log at start), and shard.c:
- * dispatch and what a commit releases.
+ * keys.c (idempotency), queries.c (views, pages, lists, figures), inbox.c (unread messages, waits),
+ * history.c (reading the log while the shard goes on), follow.c (feeds and frames), recovery.c
+ * (from the log at start), and shard.c: dispatch and what a commit releases.
  *
  * What leaves the shard leaves in order and only when it is committed: each reply, frame and
  * notice that speaks of uncommitted state is an `effect` of the batch that makes it true, and is
@@ -166,14 +166,15 @@ struct shard_options {
     unsigned number;
     struct datadir *dir;
     struct io *io;
-    enum log_durability durability;
     const struct core_limits *limits;
     _Atomic(const char *) *failed;
 };
 
-/* Recovers and opens the log. Reactor's thread. 0 or -errno with a sentence. */
+/* Recovers the shard's sessions. Reactor's thread. 0 or -errno with a sentence. */
 int shard_new(const struct shard_options *options, struct shard **shard, char *error,
               size_t error_size);
+/* Opens its log for writing; all shards of the directory must have recovered. The same errors. */
+int shard_open(struct shard *shard, enum log_durability durability, char *error, size_t error_size);
 void shard_free(struct shard *shard);
 /* One turn: requests, slices, commit. True: there is more to do at once. */
 bool shard_turn(struct shard *shard, int64_t now_ms, int64_t wall_ms);

@@ -259,6 +259,8 @@ export class Server {
   /** Starts, with other options if given, and waits for the one line. */
   async start(args = this.args) {
     this.args = args;
+    this.child?.kill('SIGKILL'); // one that a failed test has left
+    await this.exited;
     const listen = this.listen ?? [`127.0.0.1:${this.port ?? 0}`];
     const all = ['serve', ...listen.flatMap((l) => ['--listen', l]), '--data', this.data, ...args];
     this.agent = new http.Agent({ keepAlive: true, timeout: 5000 });
@@ -587,11 +589,13 @@ export async function openEvents(server, path, headers = {}) {
      * closed.
      */
     next: async () => (await within(blocks.next(), `the next event of ${path}`)).value,
-    /** The first block from here on that `wanted` likes. */
+    /** The first block from here on that `wanted` likes; undefined when the server has closed. */
     async find(wanted) {
+      const deadline = Date.now() + EVENT_MS; // heartbeats would keep `next` content for ever
       for (;;) {
         const block = await this.next();
         if (block === undefined || wanted(block)) return block;
+        assert.ok(Date.now() < deadline, `waited in vain for an event of ${path}`);
       }
     },
   };

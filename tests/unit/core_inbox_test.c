@@ -107,7 +107,7 @@ static void an_acknowledgement_holds_what_its_answer_held(void **state)
     struct buf json = {0};
     core_event_json(&w->event, &json);
     expect_text(&json, "{\"seq\":8,\"ts\":\"2026-01-02T03:04:05.678Z\",\"type\":\"inbox.acked\","
-                       "\"actor\":\"bob\",\"agent\":\"bob\",\"readings\":[{\"thread\":"
+                       "\"actor\":\"bob\",\"agent\":\"bob\",\"threads\":[{\"thread\":"
                        "\"general\",\"read\":6,\"taken\":[]}]}");
     expect_unread(w, "bob", "m7");
     expect_nothing(w, ack_line(w, "bob", answer.cursor));

@@ -297,7 +297,7 @@ static void a_message_is_one_small_operation(void **state)
     expect_text(&json, "{\"seq\":6,\"ts\":\"2026-01-02T03:04:05.678Z\",\"type\":\"message.sent\","
                        "\"actor\":\"ada\",\"trace\":\"tr\",\"cause\":\"ca\",\"id\":\"m6\","
                        "\"thread\":\"general\",\"sender\":\"ada\",\"content\":\"hi\","
-                       "\"mentions\":[\"bob\",\"ada\"],\"data\":{\"a\":[1]}}");
+                       "\"mentions\":[\"bob\",\"ada\"],\"reply_to\":null,\"data\":{\"a\":[1]}}");
 }
 
 static void message_send_is_refused(void **state)

@@ -11,13 +11,15 @@
 
 #include <cmocka.h>
 
+enum { MAX_ELEMENTS = 300001 };
+
 static struct json_parser *parser;
 static struct json_error error;
 
 static int make_parser(void **state)
 {
     (void)state;
-    parser = json_parser_new();
+    parser = json_parser_new(MAX_ELEMENTS, 7);
     return 0;
 }
 

@@ -23,7 +23,7 @@ struct scratch {
 static inline void scratch_make(struct scratch *s, bool on_disk)
 {
     bool in_memory = !on_disk && access("/dev/shm", W_OK) == 0;
-    snprintf(s->path, sizeof(s->path), "%s/atoll-test-XXXXXX", in_memory ? "/dev/shm" : "/tmp");
+    snprintf(s->path, sizeof(s->path), "%s/atoll-unit-XXXXXX", in_memory ? "/dev/shm" : "/tmp");
     char *made = mkdtemp(s->path);
     assert(made != NULL);
 }

@@ -354,10 +354,24 @@ static void follower_take(struct follower *follower, const struct frame *frame)
     }
 }
 
+static void follower_forget_early(struct follower *follower)
+{
+    for (unsigned i = 0; i < follower->early_n; i++)
+        frame_release(follower->early[i]);
+    follower->early_n = 0;
+}
+
 /* What came while it was asking. Frames of what the reply already holds are no repeats: they were
  * on their way before the feed was attached. */
 static void follower_join(struct follower *follower)
 {
+    if (follower->detached) {
+        follower->detached = false;
+        follower_forget_early(follower);
+        if (follower->again)
+            follower_ask(follower, true, follower->told, 0);
+        return;
+    }
     for (unsigned i = 0; i < follower->early_n; i++) {
         if (follower->early[i]->last_seq > follower->target)
             follower_take(follower, follower->early[i]);
@@ -366,13 +380,6 @@ static void follower_join(struct follower *follower)
     follower->early_n = 0;
     follower->live = true;
     follower->asking = false;
-}
-
-static void follower_forget_early(struct follower *follower)
-{
-    for (unsigned i = 0; i < follower->early_n; i++)
-        frame_release(follower->early[i]);
-    follower->early_n = 0;
 }
 
 static void follower_on_reply(struct follower *follower, struct request *request)
@@ -429,10 +436,10 @@ static void follower_on_notice(struct follower *follower, enum mailbox_notice no
         return;
     }
     follower->lost++;
-    if (follower->asking) /* a piece is on its way: what it does not reach is asked for after it */
-        return;
     follower->live = false;
-    if (follower->again)
+    if (follower->asking)
+        follower->detached = true; /* the rest is asked for when it has what is on its way */
+    else if (follower->again)
         follower_begin(follower);
 }
 
@@ -708,11 +715,10 @@ void rig_prepare(struct rig *rig, unsigned shards, enum io_kind io)
 
 void rig_start(struct rig *rig)
 {
-    static struct reactor_frontend_ops ops; /* read by the reactors until rig_stop */
     char error[512] = "";
-    ops = face_ops;
-    ops.ctx = rig;
-    rig->options.frontend = &ops;
+    rig->ops = face_ops;
+    rig->ops.ctx = rig;
+    rig->options.frontend = &rig->ops;
     int result = cluster_start(&rig->options, &rig->cluster, error, sizeof(error));
     if (result != 0)
         fail_msg("the cluster did not start: %s", error);

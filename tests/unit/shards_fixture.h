@@ -72,6 +72,7 @@ struct rig {
     struct scratch scratch;
     struct cluster *cluster;
     struct cluster_options options;
+    struct reactor_frontend_ops ops;
     struct face *faces[RIG_FACES_MAX];
     pthread_mutex_t mutex;
     pthread_cond_t changed;
@@ -167,6 +168,7 @@ struct follower {
     uint64_t told; /* up to here, without a gap */
     uint64_t target;
     bool live;
+    bool detached; /* lost while it was asking */
     struct frame **early; /* came while it was asking */
     unsigned early_n, early_cap;
 
