@@ -287,8 +287,9 @@ extern const struct core_heap core_heap_malloc; /* for tests and tools */
  * An empty session (seq 0): only session.create is accepted. `id` and `epoch` (its text form, as
  * shown outside, at most CORE_EPOCH_BYTES) are copied. `limits` and `heap` must outlive it.
  */
-struct core_session *core_session_new(const struct core_heap *heap, const struct core_limits *limits,
-                                      struct str id, struct str epoch);
+struct core_session *core_session_new(const struct core_heap *heap,
+                                      const struct core_limits *limits, struct str id,
+                                      struct str epoch);
 void core_session_free(struct core_session *s);
 
 uint64_t core_session_seq(const struct core_session *s);
@@ -407,7 +408,8 @@ bool core_inbox_offer(const struct core_session *s, struct core_inbox *inbox,
                       const struct core_event *event);
 void core_inbox_finish(const struct core_session *s, struct core_inbox *inbox, struct buf *out);
 void core_inbox_free(struct core_inbox *inbox);
-/* Whether a message.sent event that was just applied is news for this query: wakes a wait. */
+/* Whether an event that was just applied is news for this query and wakes a wait: a message, or the
+ * agent's joining with history. */
 bool core_inbox_wakes(const struct core_session *s, const struct core_inbox_query *query,
                       const struct core_event *event);
 

@@ -18,7 +18,7 @@
     X(LABEL_BYTES, 256)           /* a label's key and its value, each: 413 */                     \
     X(AGENTS, 1000)               /* agents of a session: 409 */                                   \
     X(THREADS, 10000)             /* threads of a session: 409 */                                  \
-    X(PARTICIPANTS, 1000)         /* participants of a thread: 413 in a command, 409 when merged */ \
+    X(PARTICIPANTS, 1000)         /* of a thread: 413 in a command, 409 when merged */             \
     X(MENTIONS, 1000)             /* mentions of a message: 413 */                                 \
     X(TAKEN, 1000)                /* seqs taken alone by one participant of one thread: 409 */     \
     X(WINDOW_MESSAGES, 100)       /* messages kept in a thread's window: the oldest leave */       \

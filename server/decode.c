@@ -769,6 +769,7 @@ static uint32_t id_slots_for(const struct core_limits *limits)
 struct decoder *decoder_new(const struct core_limits *limits, uint32_t max_batch_commands,
                             size_t max_batch_bytes)
 {
+    assert(max_batch_bytes <= JSON_BYTES);
     struct decoder *d = mem_alloc(sizeof(*d));
     memset(d, 0, sizeof(*d));
     d->limits = limits;

@@ -29,6 +29,8 @@ static void dispose(void *p)
 
     slots_remove(&frontend->exchanges, exchange->token);
     timers_clear(&frontend->timers, &exchange->timer);
+    if (exchange->unread)
+        h2o_socket_dont_read(exchange->connection->sock, 0);
     if (exchange->watched)
         hangup_remove(frontend, fd_of(exchange));
     if (exchange->waiting) {
@@ -73,6 +75,7 @@ struct str exchange_copy(struct exchange *exchange, struct buf *text)
 
 /* ---- headers */
 
+/* clang-format off */
 #define TOKEN(name) &H2O_TOKEN_##name->buf
 #define VALUE(text) {(char *)(text), sizeof(text) - 1}
 
@@ -83,6 +86,7 @@ static h2o_iovec_t replayed_name = VALUE("idempotent-replayed");
 #define NOSNIFF {&nosniff_name, NULL, VALUE("nosniff")}
 #define NO_STORE {TOKEN(CACHE_CONTROL), NULL, VALUE("no-store")}
 #define NO_CACHE {TOKEN(CACHE_CONTROL), NULL, VALUE("no-cache")}
+/* clang-format on */
 
 enum { HEADERS_SHARED = 3 };
 
@@ -236,8 +240,8 @@ void exchange_answer(struct exchange *exchange, const struct answer *answer)
     send_piece(exchange);
 }
 
-void exchange_refuse_with(struct exchange *exchange, unsigned error,
-                          const struct core_refusal *why, struct str members)
+void exchange_refuse_with(struct exchange *exchange, unsigned error, const struct core_refusal *why,
+                          struct str members)
 {
     struct answer answer = {.status = problem_status(error), .kind = ANSWER_PROBLEM};
     struct buf *text = &exchange->text;
@@ -286,6 +290,27 @@ void exchange_begin_stream(struct exchange *exchange)
 
 /* ---- requests */
 
+/* Something has come early: the next request, or the end. It is left in the socket for h2o, which
+ * reads again when this exchange is over. */
+static void on_early_input(h2o_socket_t *sock, const char *error)
+{
+    (void)error;
+    h2o_socket_read_stop(sock);
+}
+
+/*
+ * h2o stops reading while a request is worked on. Where the answer is not written in the same turn
+ * of the loop that costs two epoll_ctl for each request. So the socket stays polled, but unread:
+ * h2o's buffer, in which the request lies, is not touched until dispose lets h2o read again.
+ */
+static void stay_polled(struct exchange *exchange)
+{
+    h2o_socket_t *sock = exchange->connection->sock;
+    exchange->unread = true;
+    h2o_socket_dont_read(sock, 1);
+    h2o_socket_read_start(sock, on_early_input);
+}
+
 static bool sent(struct exchange *exchange, struct request *request, int rc)
 {
     if (rc == 0)
@@ -299,7 +324,10 @@ static bool sent(struct exchange *exchange, struct request *request, int rc)
 bool exchange_send(struct exchange *exchange, struct request *request)
 {
     request->token = exchange->token;
-    return sent(exchange, request, mailbox_send(exchange->frontend->mailbox, request));
+    if (!sent(exchange, request, mailbox_send(exchange->frontend->mailbox, request)))
+        return false;
+    stay_polled(exchange);
+    return true;
 }
 
 bool exchange_send_to(struct exchange *exchange, struct request *request, unsigned shard)

@@ -28,6 +28,7 @@ struct exchange {
     struct str session;    /* of a wait, to cancel it by; in the pool */
     bool answered;         /* or being streamed */
     bool watched;          /* in the hang-up set */
+    bool unread;           /* the socket is polled, but not to be read */
     bool waiting;          /* a REQUEST_INBOX that may wait is at the shard */
     struct timer timer;    /* end of the wait; then the write deadline */
     h2o_generator_t generator;
@@ -44,8 +45,8 @@ enum answer_kind { ANSWER_JSON, ANSWER_STATE, ANSWER_PROBLEM, ANSWER_YAML, ANSWE
 struct answer {
     int status;
     enum answer_kind kind;
-    struct str body;     /* static, or held by the exchange's reply or text */
-    struct str etag;     /* with its quotes; like all below p == NULL: none. In the pool */
+    struct str body; /* static, or held by the exchange's reply or text */
+    struct str etag; /* with its quotes; like all below p == NULL: none. In the pool */
     struct str location;
     struct str allow;
     int retry_after_s;
@@ -61,8 +62,8 @@ void exchange_refuse(struct exchange *exchange, unsigned error, const struct cor
 void exchange_refuse_text(struct exchange *exchange, unsigned error, const char *field,
                           const char *detail);
 /* A problem whose object has further members: `members` is a JSON object. */
-void exchange_refuse_with(struct exchange *exchange, unsigned error,
-                          const struct core_refusal *why, struct str members);
+void exchange_refuse_with(struct exchange *exchange, unsigned error, const struct core_refusal *why,
+                          struct str members);
 
 /* Sends a request of this exchange to the shard of its session; where the ring is full it is freed
  * and the exchange answered with 503. */

@@ -84,8 +84,8 @@ static bool read_call(struct exchange *exchange, struct call *call)
 
     int rc = router_match(method, target, &frontend->scratch, &exchange->match, &why);
     if (rc == 0)
-        rc = query_parse(exchange->match.query, exchange->match.route, &limits,
-                         &frontend->scratch, &call->query, &why);
+        rc = query_parse(exchange->match.query, exchange->match.route, &limits, &frontend->scratch,
+                         &call->query, &why);
     if (rc != 0) {
         exchange_refuse(exchange, (unsigned)rc, &why);
         return false;
@@ -235,8 +235,10 @@ static void take_connection(struct listener *listener, h2o_socket_t *sock)
     if (!admit(frontend, sock))
         return;
     struct connection *connection = mem_alloc(sizeof(*connection));
-    *connection = (struct connection){
-        .frontend = frontend, .sock = sock, .next = frontend->connections, .local = listener->local};
+    *connection = (struct connection){.frontend = frontend,
+                                      .sock = sock,
+                                      .next = frontend->connections,
+                                      .local = listener->local};
     if (connection->next != NULL)
         connection->next->previous = connection;
     frontend->connections = connection;
@@ -380,8 +382,8 @@ static void *frontend_start(void *ctx, struct reactor *reactor, struct mailbox *
     frontend->figures = &shared->figures[reactor_number(reactor)];
     atomic_store_explicit(&frontend->figures->cpu, reactor_cpu(reactor), memory_order_relaxed);
     frontend->accept_pause.fire = on_accept_pause_over;
-    frontend->decoder = decoder_new(shared->limits, (uint32_t)config->max_batch_commands,
-                                    config->max_batch_bytes);
+    frontend->decoder =
+        decoder_new(shared->limits, (uint32_t)config->max_batch_commands, config->max_batch_bytes);
     configure_h2o(frontend);
     if (hangup_open(frontend) < 0 || watch(frontend, 0, wake_fd, on_reactor_fd) != 0 ||
         watch(frontend, 1, io_fd, on_reactor_fd) != 0 ||

@@ -29,12 +29,12 @@
 #include <stdatomic.h>
 
 enum {
-    FRONTEND_DRAIN_MAX = 512,      /* messages of the mailbox in one turn: the rest in the next */
-    FRONTEND_ACCEPT_MAX = 32,      /* connections accepted in one callback: the rest in the next */
+    FRONTEND_DRAIN_MAX = 512,       /* messages of the mailbox in one turn: the rest in the next */
+    FRONTEND_ACCEPT_MAX = 32,       /* connections accepted in one callback: the rest in the next */
     FRONTEND_ACCEPT_PAUSE_MS = 100, /* after running out of file descriptors */
     FRONTEND_REQUEST_TIMEOUT_MS = 10000, /* headers and body together; idle connections */
-    FRONTEND_LINGER_MS = 1000,     /* while draining, for a request that has not come whole */
-    FRONTEND_HOST_CACHE_BYTES = 64, /* a Host found good, kept by its connection */
+    FRONTEND_LINGER_MS = 1000,           /* while draining, for a request that has not come whole */
+    FRONTEND_HOST_CACHE_BYTES = 64,      /* a Host found good, kept by its connection */
 };
 
 /* Figures of one frontend: written by it alone, read by all (status.c). */
@@ -109,11 +109,11 @@ struct frontend {
     struct decoder *decoder;
     struct streams streams;
     struct outbox outbox;
-    uint64_t ids; /* counter of ids made: newid.c */
-    int64_t draining_ms; /* since when; 0: not draining */
+    uint64_t ids;          /* counter of ids made: newid.c */
+    int64_t draining_ms;   /* since when; 0: not draining */
     int64_t drain_look_ms; /* when to look at what is open again */
-    bool in_loop;        /* h2o's loop is running */
-    bool touched;        /* sockets were used outside of it: give it a turn before sleeping */
+    bool in_loop;          /* h2o's loop is running */
+    bool touched;          /* sockets were used outside of it: give it a turn before sleeping */
 };
 
 /* What the reactor runs; its ctx is the struct frontend_shared. */

@@ -136,23 +136,21 @@ static size_t significant(const char *p)
     return n;
 }
 
-/* An integer written in full must be what the double is, or what is written for it. */
-static bool integer_survives(struct str text, double value)
+/*
+ * Whether the number is still the same after a trip through its double: an integer that is written
+ * in full must have the double's own digits.
+ */
+static bool number_survives(const char *text, bool integer, double value)
 {
-    char exact[320], shortest[NUMBER_BYTES];
-    size_t exact_n = (size_t)snprintf(exact, sizeof(exact), "%.0f", value);
-    size_t shortest_n = number_text(value, shortest);
-    return (text.n == exact_n && memcmp(text.p, exact, exact_n) == 0) ||
-           (text.n == shortest_n && memcmp(text.p, shortest, shortest_n) == 0);
-}
-
-/* Whether the number is still the same after a trip through its double. */
-static bool number_survives(struct str text, bool integer, double value)
-{
-    size_t digits = significant(text.p);
+    char exact[330];
+    size_t digits = significant(text);
     if (!isfinite(value) || (value == 0 && digits != 0))
         return false;
-    return integer ? integer_survives(text, value) : digits <= DIGITS_KEPT;
+    if (!integer)
+        return digits <= DIGITS_KEPT;
+    text += *text == '-';
+    snprintf(exact, sizeof(exact), "%.*e", (int)digits - 1, fabs(value));
+    return exact[0] == text[0] && memcmp(exact + 2, text + 1, digits - 1) == 0;
 }
 
 static double small_integer(const char *digits, const char *end, bool negative)
@@ -195,8 +193,7 @@ static bool read_number(struct json_parser *p, uint32_t at)
         return check_tail(p, end);
     }
     v->as.number = json_double(from, end);
-    struct str text = {from, (size_t)(end - from)};
-    if (!number_survives(text, end == whole_end, v->as.number))
+    if (!number_survives(from, end == whole_end, v->as.number))
         raise_fault(p, FAULT_NUMBER, at);
     return check_tail(p, end);
 }
@@ -206,13 +203,15 @@ static bool read_number(struct json_parser *p, uint32_t at)
 /* -1: not four hex digits. */
 static int hex4(const char *p)
 {
-    static const char digits[] = "0123456789abcdefABCDEF";
     int unit = 0;
     for (int i = 0; i < 4; i++) {
-        const char *digit = memchr(digits, p[i], sizeof(digits) - 1);
-        if (digit == NULL)
+        char letter = (char)(p[i] | 0x20);
+        if (is_digit(p[i]))
+            unit = unit << 4 | (p[i] - '0');
+        else if (letter >= 'a' && letter <= 'f')
+            unit = unit << 4 | (letter - 'a' + 10);
+        else
             return -1;
-        unit = unit << 4 | (int)(digit - digits - (digit - digits < 16 ? 0 : 6));
     }
     return unit;
 }
@@ -484,29 +483,6 @@ static void fault_text(const struct json_parser *p, enum fault fault, size_t at,
              at);
 }
 
-/* Finds why a text has no tokens; a backslash counts outside of strings, too. */
-static bool fail_tokens(struct json_parser *p)
-{
-    size_t open = 0, size = 0;
-    bool inside = false;
-    for (size_t at = 0; at < p->n; at += size) {
-        const char *from = p->text + at;
-        unsigned char c = (unsigned char)*from;
-        size = c < 0x80 ? 1 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
-        if (c >= 0x80 && !json_utf8_valid((struct str){from, size}))
-            return fail(p, at, "invalid UTF-8");
-        if (inside && c < 0x20)
-            return fail(p, at, "unescaped control character in a string");
-        if (c == '"') {
-            inside = !inside;
-            open = at;
-        } else if (c == '\\' && (from[1] == '"' || from[1] == '\\')) {
-            size = 2;
-        }
-    }
-    return fail(p, open, "unclosed string");
-}
-
 /* ---- the parser */
 
 struct json_parser *json_parser_new(uint32_t max_elements, uint64_t hash_seed)
@@ -545,7 +521,7 @@ static size_t relevant(const struct json_parser *p, struct str text)
 {
     uint32_t elements = 0, depth = 0;
     bool inside = false; /* a string */
-    if (text.n < LONG_BYTES || text.p[0] != '[')
+    if (text.n < LONG_BYTES)
         return text.n;
     for (size_t i = 0; i < text.n; i++) {
         char c = text.p[i];
@@ -553,6 +529,8 @@ static size_t relevant(const struct json_parser *p, struct str text)
             inside = !inside;
         else if (inside)
             i += c == '\\';
+        else if (c == '{' && depth == 0)
+            break;
         else if (c == '[' || c == '{')
             depth++;
         else if (c == ']' || c == '}')
@@ -586,6 +564,45 @@ static void load(struct json_parser *p, struct str text)
     p->fault = FAULT_NONE;
 }
 
+static bool read_text(struct json_parser *p);
+
+static const char *byte_fault(const char *from, size_t size, bool in_string)
+{
+    if (size > 1 && !json_utf8_valid((struct str){from, size}))
+        return "invalid UTF-8";
+    return in_string && (unsigned char)*from < 0x20 ? "unescaped control character in a string"
+                                                    : NULL;
+}
+
+/* A text has no tokens: finds out why, and reads up to there for what may be wrong before. */
+static bool fail_tokens(struct json_parser *p)
+{
+    const char *why = NULL;
+    size_t open = 0, at = 0;
+    bool inside = false; /* a string; a backslash counts outside, too */
+    while (at < p->n) {
+        const char *from = p->text + at;
+        unsigned char c = (unsigned char)*from;
+        size_t size = c < 0x80 ? 1 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
+        why = byte_fault(from, size, inside);
+        if (why != NULL)
+            break;
+        if (c == '"') {
+            inside = !inside;
+            open = at;
+        }
+        at += c == '\\' && (from[1] == '"' || from[1] == '\\') ? 2 : size;
+    }
+    size_t end = inside ? open : at;
+    if (end < p->n) {
+        p->n = end;
+        p->text[end] = '\0';
+        if (!read_text(p) && p->why_at < end)
+            return false;
+    }
+    return why != NULL ? fail(p, at, why) : fail(p, open, "unclosed string");
+}
+
 static bool read_text(struct json_parser *p)
 {
     size_t tokens_n;
@@ -604,11 +621,7 @@ static bool read_text(struct json_parser *p)
 int json_parse(struct json_parser *p, struct str text, const struct json_value **root,
                struct json_error *error)
 {
-    if (text.n > JSON_BYTES) {
-        *error =
-            (struct json_error){.at = JSON_BYTES, .text = "not JSON: more than 268435455 bytes"};
-        return -1;
-    }
+    assert(text.n <= JSON_BYTES);
     load(p, text);
     bool good = read_text(p);
     *root = p->values;

@@ -25,7 +25,7 @@ extern "C" {
 enum {
     JSON_DEPTH = 32,              /* levels of arrays and objects; more is an error */
     JSON_MEMBERS = 16384,         /* members of an object; more is an error */
-    JSON_BYTES = (1 << 28) - 1,   /* length of a text; more is an error */
+    JSON_BYTES = (1 << 28) - 1,   /* length of a text; callers see to it */
     JSON_KEEP_BYTES = 1024 * 1024 /* memory that json_parser_trim leaves to a parser */
 };
 

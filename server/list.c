@@ -137,8 +137,7 @@ static struct page *least(struct page *pages, unsigned n)
 {
     struct page *found = NULL;
     for (unsigned i = 0; i < n; i++)
-        if (pages[i].object.p != NULL &&
-            (found == NULL || str_compare(pages[i].id, found->id) < 0))
+        if (pages[i].object.p != NULL && (found == NULL || str_compare(pages[i].id, found->id) < 0))
             found = &pages[i];
     return found;
 }
@@ -199,6 +198,6 @@ void list_on_reply(struct exchange *exchange, struct request *request)
         buf_add_literal(out, "null");
     }
     buf_add_byte(out, '}');
-    exchange_answer(exchange, &(struct answer){
-                                  .status = 200, .kind = ANSWER_JSON, .body = buf_str(out)});
+    exchange_answer(exchange,
+                    &(struct answer){.status = 200, .kind = ANSWER_JSON, .body = buf_str(out)});
 }

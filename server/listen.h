@@ -16,7 +16,7 @@
 struct listen_sockets {
     int *fds; /* fds[reactor * n + i]: of the i-th address. The frontends take them over */
     unsigned n, reactors;
-    char url[192];         /* of the first address */
+    char url[192];           /* of the first address */
     char (*unix_paths)[108]; /* to unlink at the end; "": not a Unix socket */
 };
 

@@ -83,9 +83,8 @@ static int check_size(const struct exchange *exchange, const struct call *call,
     if (call->body.n <= limit || (exchange->match.route == ROUTE_COMMANDS && is_batch(call)))
         return 0;
     *why = (struct core_refusal){.code = CORE_E_TOO_LARGE};
-    snprintf(why->detail, sizeof(why->detail),
-             "The body has %zu bytes; at most %llu are allowed.", call->body.n,
-             (unsigned long long)limit);
+    snprintf(why->detail, sizeof(why->detail), "The body has %zu bytes; at most %llu are allowed.",
+             call->body.n, (unsigned long long)limit);
     return CORE_E_TOO_LARGE;
 }
 
@@ -158,18 +157,18 @@ static void name_session(struct frontend *frontend, struct request *request)
     char id[NEWID_BYTES];
 
     if (fields->session.p == NULL) {
-        struct str made = request->key.p != NULL
-                              ? newid_by_key(id, request->caller, request->key)
-                              : newid_by_time(id, reactor_wall_ms(frontend->reactor),
-                                              ++frontend->ids);
+        struct str made =
+            request->key.p != NULL
+                ? newid_by_key(id, request->caller, request->key)
+                : newid_by_time(id, reactor_wall_ms(frontend->reactor), ++frontend->ids);
         fields->session = arena_copy(&request->arena, made);
         fields->given |= UINT64_C(1) << CORE_FIELD_SESSION;
     }
     request->session = fields->session;
 }
 
-static int decode_form(struct exchange *exchange, const struct call *call,
-                       const struct form *form, struct request *request, struct core_refusal *why)
+static int decode_form(struct exchange *exchange, const struct call *call, const struct form *form,
+                       struct request *request, struct core_refusal *why)
 {
     struct frontend *frontend = exchange->frontend;
     struct core_fields fields = {0};
@@ -197,8 +196,8 @@ static int check_create(struct request *request, struct request_command *item,
     return 0;
 }
 
-static int decode_batch(struct exchange *exchange, const struct call *call,
-                        struct request *request, struct core_refusal *why)
+static int decode_batch(struct exchange *exchange, const struct call *call, struct request *request,
+                        struct core_refusal *why)
 {
     bool lines = access_media(call->headers.content_type) == ACCESS_MEDIA_NDJSON;
 
@@ -426,7 +425,7 @@ void rest_on_reply(struct exchange *exchange, struct request *request)
     else if (request->kind == REQUEST_DELETE)
         exchange_answer(exchange, &(struct answer){.status = 204, .kind = ANSWER_JSON});
     else
-        exchange_answer(exchange, &(struct answer){.status = 200,
-                                                   .kind = ANSWER_JSON,
-                                                   .body = buf_str(&request->body)});
+        exchange_answer(
+            exchange,
+            &(struct answer){.status = 200, .kind = ANSWER_JSON, .body = buf_str(&request->body)});
 }

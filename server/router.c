@@ -148,8 +148,10 @@ static bool place_matches(const struct place *place, const struct str *segments,
         const char *segment = place->segments[i];
         if (segment == NULL)
             return false;
-        if (segment[0] != '{' && (strncmp(segment, segments[i].p, segments[i].n) != 0 ||
-                                  segment[segments[i].n] != '\0'))
+        bool matches = segment[0] == '{' ? segments[i].n != 0
+                                         : strlen(segment) == segments[i].n &&
+                                               memcmp(segment, segments[i].p, segments[i].n) == 0;
+        if (!matches)
             return false;
     }
     return n == SEGMENTS_MAX || place->segments[n] == NULL;
@@ -333,8 +335,8 @@ static int take_type(struct str text, struct query *query, struct core_refusal *
 }
 
 static int take_value(enum query_parameter parameter, struct str text,
-                      const struct query_limits *limits, struct arena *scratch,
-                      struct query *query, struct core_refusal *why)
+                      const struct query_limits *limits, struct arena *scratch, struct query *query,
+                      struct core_refusal *why)
 {
     const char *name = parameter_names[parameter];
     uint64_t number;

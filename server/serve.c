@@ -119,8 +119,7 @@ static struct cluster_options options_of(const struct config *config,
         .data = config->data,
         .shards = (unsigned)config->shards,
         .io = io_of(config->io),
-        .durability =
-            config->durability == CONFIG_DURABILITY_COMMIT ? LOG_COMMIT : LOG_RELAXED,
+        .durability = config->durability == CONFIG_DURABILITY_COMMIT ? LOG_COMMIT : LOG_RELAXED,
         .segment_bytes = config->segment_size_bytes,
         .limits = limits_of(config),
         .grace_ms = (int64_t)config->grace_ms,
@@ -141,8 +140,7 @@ static void raise_descriptor_limit(void)
 static void tell_ready(const struct config *config, const struct cluster *cluster)
 {
     fprintf(stderr, "atoll " ATOLL_VERSION ": %u shard%s, %s, durability %s, data in %s\n",
-            cluster_size(cluster), cluster_size(cluster) == 1 ? "" : "s",
-            cluster_io_name(cluster),
+            cluster_size(cluster), cluster_size(cluster) == 1 ? "" : "s", cluster_io_name(cluster),
             config->durability == CONFIG_DURABILITY_COMMIT ? "commit" : "relaxed", config->data);
     printf("%s\n", sockets.url);
     fflush(stdout);

@@ -7,13 +7,12 @@
 #error "the build file defines ATOLL_VERSION"
 #endif
 
-static const char page[] =
-    "Atoll " ATOLL_VERSION ": the session server for multi-agent systems.\n"
-    "\n"
-    "/openapi.yaml   what it can do, and how to ask for it\n"
-    "/v1/status      what it is doing\n"
-    "/healthz        whether it is alive\n"
-    "/readyz         whether it can take commands\n";
+static const char page[] = "Atoll " ATOLL_VERSION ": the session server for multi-agent systems.\n"
+                           "\n"
+                           "/openapi.yaml   what it can do, and how to ask for it\n"
+                           "/v1/status      what it is doing\n"
+                           "/healthz        whether it is alive\n"
+                           "/readyz         whether it can take commands\n";
 
 static void answer_text(struct exchange *exchange, enum answer_kind kind, struct str body)
 {

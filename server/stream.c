@@ -37,12 +37,12 @@ struct watcher {
     unsigned form;  /* WANTS_PATCHES or WANTS_EVENTS */
     uint32_t types; /* events: bits 1 << core_type; 0: all */
     uint16_t shard;
-    bool begun;     /* the answer has begun */
-    bool finished;  /* its last byte was handed over */
+    bool begun;      /* the answer has begun */
+    bool finished;   /* its last byte was handed over */
     bool positioned; /* the client said where it stood */
-    bool held_lost; /* frames were not held: they have to be asked for */
-    uint64_t until; /* of the REQUEST_FOLLOW at the shard; 0: it attaches */
-    uint64_t told;  /* newest seq that is queued or was said */
+    bool held_lost;  /* frames were not held: they have to be asked for */
+    uint64_t until;  /* of the REQUEST_FOLLOW at the shard; 0: it attaches */
+    uint64_t told;   /* newest seq that is queued or was said */
     uint64_t handed; /* newest seq that was handed to h2o */
     uint64_t target; /* above `told`: what lies between is to be asked for, the rest is held */
     struct stream_queue queue, held;
@@ -236,8 +236,7 @@ static void note_sending(struct watcher *watcher)
                                                                         : config->heartbeat_ms;
 
     watcher->sent_ms = frontend_now_ms(frontend);
-    if (exchange->timer.place == 0 ||
-        exchange->timer.due_ms > watcher->sent_ms + (int64_t)pause_ms)
+    if (exchange->timer.place == 0 || exchange->timer.due_ms > watcher->sent_ms + (int64_t)pause_ms)
         timers_set(&frontend->timers, &exchange->timer, watcher->sent_ms + (int64_t)pause_ms);
     if (!frontend->in_loop)
         frontend->touched = true;

@@ -24,11 +24,11 @@
 #include "shards/mailbox.h"
 
 enum {
-    STREAM_QUEUE_FRAMES = 256,          /* waiting for one connection; at it: dropped, BEHIND */
-    STREAM_QUEUE_BYTES = 1024 * 1024,   /* the same in bytes */
-    STREAM_SEND_CHUNKS = 64,            /* in one write */
-    STREAM_RETRY_MS = 50,               /* until a REQUEST_FOLLOW that could not be sent or done */
-    STREAM_COME_BACK_MIN_MS = 100,      /* `retry:` when draining, with jitter */
+    STREAM_QUEUE_FRAMES = 256,        /* waiting for one connection; at it: dropped, BEHIND */
+    STREAM_QUEUE_BYTES = 1024 * 1024, /* the same in bytes */
+    STREAM_SEND_CHUNKS = 64,          /* in one write */
+    STREAM_RETRY_MS = 50,             /* until a REQUEST_FOLLOW that could not be sent or done */
+    STREAM_COME_BACK_MIN_MS = 100,    /* `retry:` when draining, with jitter */
     STREAM_COME_BACK_MAX_MS = 1000,
 };
 

@@ -555,7 +555,7 @@ static void release(struct datadir *dir)
     free(dir);
 }
 
-int datadir_open(const struct datadir_options *options, struct datadir **out, char *error,
+int datadir_open(const struct datadir_options *options, struct datadir **opened, char *error,
                  size_t error_size)
 {
     struct refusal refusal = {options->path, error, error_size};
@@ -580,7 +580,7 @@ int datadir_open(const struct datadir_options *options, struct datadir **out, ch
         release(dir);
         return result;
     }
-    *out = dir;
+    *opened = dir;
     return 0;
 }
 
@@ -822,7 +822,7 @@ static int enter_segment(struct datadir *dir, const struct datadir_segment *segm
     return result;
 }
 
-int datadir_add_segment(struct datadir *dir, uint32_t shard, struct datadir_segment *out)
+int datadir_add_segment(struct datadir *dir, uint32_t shard, struct datadir_segment *added)
 {
     char name[32];
     struct datadir_segment segment = {
@@ -844,6 +844,6 @@ int datadir_add_segment(struct datadir *dir, uint32_t shard, struct datadir_segm
         unlinkat(dir->fd, name, 0);
         return result;
     }
-    *out = segment;
+    *added = segment;
     return result;
 }

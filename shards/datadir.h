@@ -39,8 +39,8 @@ struct datadir_segment {
     uint32_t number;     /* unique in the directory, ascending, from 1 */
     uint32_t generation; /* from 1 */
     uint32_t shard;      /* of that generation */
-    uint64_t bytes;      /* size of the file */
     int fd;              /* open for reading and writing */
+    uint64_t bytes;      /* size of the file */
 };
 
 /*
@@ -49,7 +49,7 @@ struct datadir_segment {
  * manifest durable. Where the last run was relaxed, did not end cleanly and the machine has
  * restarted since (boot id), `incarnation` goes up. 0, or -errno with a sentence in `error`.
  */
-int datadir_open(const struct datadir_options *options, struct datadir **dir, char *error,
+int datadir_open(const struct datadir_options *options, struct datadir **opened, char *error,
                  size_t error_size);
 /* clean: everything is committed and synced; noted in the manifest. */
 void datadir_close(struct datadir *dir, bool clean);
@@ -101,6 +101,6 @@ int datadir_seal(struct datadir *dir);
  * written with zeros, synced, in the manifest. Blocking: helper thread or start. 0 or -errno
  * (-ENOSPC leaves nothing behind).
  */
-int datadir_add_segment(struct datadir *dir, uint32_t shard, struct datadir_segment *segment);
+int datadir_add_segment(struct datadir *dir, uint32_t shard, struct datadir_segment *added);
 
 #endif

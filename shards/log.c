@@ -47,34 +47,34 @@ struct log {
     uint64_t at;                    /* offset of that batch */
 
     struct buf building; /* header and records; empty: no record yet */
-    uint32_t building_records;
     struct buf flying;
+    uint32_t building_records;
     uint32_t flying_records;
 
     uint64_t next;      /* number of the batch being built */
     uint64_t committed; /* newest committed */
     uint64_t written;   /* newest written */
     uint64_t synced;    /* newest known to be on disk */
-    int written_fd;     /* of the segment with the newest written one */
 
     struct io_append append;
-    bool append_busy;
     uint64_t append_started_ns;
 
-    struct io_append sync; /* LOG_RELAXED */
-    bool sync_busy;
+    struct io_append sync;     /* LOG_RELAXED */
     uint64_t sync_batch;       /* newest one that it covers */
     int64_t unsynced_since_ms; /* -1: not known yet, or nothing unsynced */
-    bool commit_waits_for_sync;
+    int written_fd;            /* of the segment with the newest written batch */
 
+    int prepare_error; /* of the last preparation: 0, or the errno of a lack that may end */
+    uint64_t prepare_failed_ns;
+    struct io_job prepare;
+    struct datadir_segment prepared;
     struct datadir_segment *ahead; /* prepared, not begun; room for one more than at open */
     size_t ahead_count;
-    struct io_job prepare;
-    bool prepare_busy;
-    struct datadir_segment prepared;
-    int prepare_error; /* of the last preparation, 0 or the errno of a lack that may end */
-    uint64_t prepare_failed_ns;
 
+    bool append_busy;
+    bool sync_busy;
+    bool commit_waits_for_sync;
+    bool prepare_busy;
     bool failed;
     struct log_stats stats;
 };
@@ -181,7 +181,7 @@ static int load_segments(struct log *log, const struct datadir_end *end)
 }
 
 int log_open(struct datadir *dir, unsigned shard, struct io *io, enum log_durability durability,
-             const struct log_callbacks *callbacks, struct log **out)
+             const struct log_callbacks *callbacks, struct log **opened)
 {
     struct datadir_end end = {0};
     bool known = datadir_get_end(dir, datadir_generation(dir), shard, &end);
@@ -209,7 +209,7 @@ int log_open(struct datadir *dir, unsigned shard, struct io *io, enum log_durabi
     }
     datadir_set_end(dir, log->segment.generation, shard, NULL); /* until log_close */
     prepare_when_half_full(log);
-    *out = log;
+    *opened = log;
     return 0;
 }
 

@@ -68,7 +68,7 @@ struct log;
  * found its end. Makes its first segment (blocking) where there is none. 0 or -errno.
  */
 int log_open(struct datadir *dir, unsigned shard, struct io *io, enum log_durability durability,
-             const struct log_callbacks *callbacks, struct log **log);
+             const struct log_callbacks *callbacks, struct log **opened);
 /*
  * Everything should be committed or failed (log_idle): a batch being built is dropped. Waits for
  * what is in flight, running the callbacks of whatever its io completes meanwhile, and syncs what

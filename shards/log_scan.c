@@ -26,6 +26,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -117,8 +118,8 @@ static const char *view(struct scan *scan, struct window *window, size_t index, 
     const struct datadir_segment *segment = &scan->segments[index];
     const char *p = window_view(window, segment->fd, offset, n, segment->bytes - offset);
     if (p == NULL)
-        *result = refuse(scan, index, -errno, "cannot be read at offset %llu: %s",
-                         (unsigned long long)offset, strerror(errno));
+        *result = refuse(scan, index, -errno, "cannot be read at offset %" PRIu64 ": %s", offset,
+                         strerror(errno));
     return p;
 }
 
@@ -164,8 +165,8 @@ static int visit_records(struct scan *scan, const struct place *place,
         uint64_t offset = place->offset + at;
         if (!log_record_decode(batch + at, header->bytes - at, seed_at(scan, place->index, offset),
                                &record, &bytes))
-            return refuse(scan, place->index, -EIO, "the record at offset %llu is damaged",
-                          (unsigned long long)offset);
+            return refuse(scan, place->index, -EIO, "the record at offset %" PRIu64 " is damaged",
+                          offset);
         uint32_t number = scan->segments[place->index].number;
         int result = visitor->visit(visitor->ctx, &record, log_position_of(number, offset));
         if (result != 0)
@@ -173,8 +174,8 @@ static int visit_records(struct scan *scan, const struct place *place,
         at += bytes;
     }
     if (count != header->records)
-        return refuse(scan, place->index, -EIO, "the batch at offset %llu has records missing",
-                      (unsigned long long)place->offset);
+        return refuse(scan, place->index, -EIO,
+                      "the batch at offset %" PRIu64 " has records missing", place->offset);
     return 0;
 }
 
@@ -182,8 +183,8 @@ static int visit_records(struct scan *scan, const struct place *place,
 static int skip_to_segment(struct scan *scan, struct place *place)
 {
     for (size_t i = place->index + 1; i < scan->count; i++) {
-        struct log_batch_header header;
-        const char *batch;
+        struct log_batch_header header = {0};
+        const char *batch = NULL;
         int found = batch_at(scan, &scan->window, i, LOG_SEGMENT_HEADER_BYTES, &header, &batch);
         if (found < 0)
             return found;
@@ -207,8 +208,8 @@ static int walk(struct scan *scan, struct place *place, const struct datadir_end
                 const struct visitor *visitor)
 {
     while (!is_at_end(place, end)) {
-        struct log_batch_header header;
-        const char *batch;
+        struct log_batch_header header = {0};
+        const char *batch = NULL;
         int result = batch_at(scan, &scan->window, place->index, place->offset, &header, &batch);
         if (result == 1 && header.number == place->batch + 1) {
             result = visitor == NULL ? 0 : visit_records(scan, place, &header, batch, visitor);
@@ -229,8 +230,8 @@ static int walk(struct scan *scan, struct place *place, const struct datadir_end
 /* Where to begin: before the first batch of segment `index`; *begins says whether it is whole. */
 static int place_before(struct scan *scan, size_t index, struct place *place, bool *begins)
 {
-    struct log_batch_header header;
-    const char *batch;
+    struct log_batch_header header = {0};
+    const char *batch = NULL;
     int found = batch_at(scan, &scan->window, index, LOG_SEGMENT_HEADER_BYTES, &header, &batch);
     if (found < 0)
         return found;
@@ -271,11 +272,10 @@ static int refuse_damage(struct scan *scan, const struct place *place, const cha
     if (result < 0)
         return result;
     return refuse(scan, damage.index, -EIO,
-                  "batch %llu of the log of shard %u (generation %u), expected at offset %llu, is "
-                  "damaged or missing: %s",
-                  (unsigned long long)(place->batch + 1), scan->segments[damage.index].shard,
-                  scan->segments[damage.index].generation, (unsigned long long)damage.offset,
-                  because);
+                  "batch %" PRIu64 " of the log of shard %u (generation %u), expected at offset "
+                  "%" PRIu64 ", is damaged or missing: %s",
+                  place->batch + 1, scan->segments[damage.index].shard,
+                  scan->segments[damage.index].generation, damage.offset, because);
 }
 
 /* The tail. */
@@ -284,15 +284,16 @@ static int refuse_damage(struct scan *scan, const struct place *place, const cha
 static int check_not_later(struct scan *scan, struct window *window, const struct place *place,
                            size_t index, uint64_t offset)
 {
-    struct log_batch_header header;
-    const char *batch;
+    struct log_batch_header header = {0};
+    const char *batch = NULL;
     int found = batch_at(scan, window, index, offset, &header, &batch);
     if (found <= 0 || header.number <= place->batch + 1 || header.synced <= place->batch)
         return found < 0 ? found : 0;
     char name[32], because[128];
     datadir_segment_name(scan->segments[index].number, name);
-    snprintf(because, sizeof(because), "batch %llu at offset %llu of %s is whole and came later",
-             (unsigned long long)header.number, (unsigned long long)offset, name);
+    snprintf(because, sizeof(because),
+             "batch %" PRIu64 " at offset %" PRIu64 " of %s is whole and came later", header.number,
+             offset, name);
     return refuse_damage(scan, place, because);
 }
 
@@ -393,7 +394,7 @@ static int find_last_begun(struct scan *scan, struct place *place)
 
 static int clean_log(struct scan *scan, uint64_t *torn_bytes)
 {
-    struct place place;
+    struct place place = {0};
     struct datadir_end end = {0};
     int result = find_last_begun(scan, &place);
     if (result == 0)
@@ -485,7 +486,7 @@ static int recover_log(struct scan *scan, const struct visitor *visitor)
     bool known = datadir_get_end(scan->dir, any->generation, any->shard, &end);
     assert(known); /* log_clean_tails has run */
 
-    struct place place;
+    struct place place = {0};
     bool begins = false;
     int result = place_before(scan, 0, &place, &begins);
     if (result == 0)

@@ -49,7 +49,8 @@ struct reactor {
     int64_t now_ms, wall_ms;
     int64_t stopping_since_ms; /* 0: not stopping */
     bool drained;
-    bool woken; /* our eventfd was or will be written: read it */
+    bool all_drained; /* it has been heard that every frontend has */
+    uint64_t woken;   /* writes to our eventfd, done or on their way, that were not read yet */
     uint64_t turns, sleeps, wakeups_sent;
 
     /* Shared with whoever wakes this reactor; on a line of its own. See reactor_sleep. */
@@ -227,15 +228,21 @@ static void reactor_wake_others(struct reactor *reactor)
 
 static bool reactor_pending(const struct reactor *reactor)
 {
-    return shard_pending(reactor->shard) || mailbox_pending(&reactor->mailbox) ||
-           (reactor->stopping_since_ms == 0 && atomic_load(&reactor->cluster->stop));
+    const struct cluster *cluster = reactor->cluster;
+    if (shard_pending(reactor->shard) || mailbox_pending(&reactor->mailbox))
+        return true;
+    if (reactor->stopping_since_ms == 0)
+        return atomic_load(&cluster->stop);
+    if (!reactor->all_drained)
+        return atomic_load(&cluster->drained) == cluster->size;
+    return shard_idle(reactor->shard); /* then there is no further turn */
 }
 
 static void reactor_drain_wake(struct reactor *reactor)
 {
     uint64_t count;
-    if (reactor->woken && read(reactor->wake_fd, &count, sizeof(count)) == sizeof(count))
-        reactor->woken = false;
+    if (reactor->woken != 0 && read(reactor->wake_fd, &count, sizeof(count)) == sizeof(count))
+        reactor->woken -= count;
 }
 
 /*
@@ -249,7 +256,8 @@ static void reactor_drain_wake(struct reactor *reactor)
  * is written. It is level-triggered, so the poll of (3) returns even if the write came before it.
  * The exchange makes one write for each sleep. A sleeper that comes back finds sleeping == 0 if
  * somebody has taken it, and then reads the eventfd, now or (if the write is still under way) in
- * one of its next turns, which the readable fd brings about. No time-out is needed.
+ * one of its next turns, which the readable fd brings about. `woken` counts those writes: one that
+ * is late is still read when a later one has come before it. No time-out is needed.
  */
 static void reactor_sleep(struct reactor *reactor, int wait_ms)
 {
@@ -263,7 +271,7 @@ static void reactor_sleep(struct reactor *reactor, int wait_ms)
             reactor->sleeps++;
         ops->poll(reactor->frontend, wait_ms);
         if (atomic_exchange(&reactor->sleeping, 0) == 0)
-            reactor->woken = true;
+            reactor->woken++;
     } else {
         ops->poll(reactor->frontend, 0);
     }
@@ -285,6 +293,22 @@ static int64_t reactor_grace_left_ms(const struct reactor *reactor)
     return end_ms > reactor->now_ms ? end_ms - reactor->now_ms : 0;
 }
 
+/* Whether the frontend has nothing left, or no time; the last one to say so wakes all. */
+static void reactor_look_drained(struct reactor *reactor)
+{
+    struct cluster *cluster = reactor->cluster;
+    bool out_of_grace =
+        reactor_grace_left_ms(reactor) == 0 || atomic_load(&cluster->failed) != NULL;
+    if (!reactor->drained &&
+        (out_of_grace || cluster->options.frontend->drained(reactor->frontend))) {
+        reactor->drained = true;
+        if (atomic_fetch_add(&cluster->drained, 1) + 1 == cluster->size) {
+            for (unsigned i = 0; i < cluster->size; i++)
+                reactor_wake(&cluster->reactors[i]);
+        }
+    }
+}
+
 static void reactor_turn(struct reactor *reactor)
 {
     struct cluster *cluster = reactor->cluster;
@@ -301,8 +325,10 @@ static void reactor_turn(struct reactor *reactor)
         (void)eventfd_write(cluster->failure_fd, 1); /* a full one has been heard already */
     int wait = ops->work(reactor->frontend);
     wait = wait_shorter(wait, shard_tick(reactor->shard));
-    if (reactor->stopping_since_ms != 0 && !reactor->drained) /* the grace may run out */
+    if (reactor->stopping_since_ms != 0 && !reactor->drained) {
+        reactor_look_drained(reactor); /* its work may have done the last of it */
         wait = wait_shorter(wait, (int)reactor_grace_left_ms(reactor));
+    }
     reactor_wake_others(reactor);
     if (more || reactor_pending(reactor))
         wait = 0;
@@ -318,17 +344,9 @@ static bool reactor_finished(struct reactor *reactor)
         return false;
     if (reactor->stopping_since_ms == 0)
         reactor->stopping_since_ms = reactor->now_ms;
-    bool out_of_grace =
-        reactor_grace_left_ms(reactor) == 0 || atomic_load(&cluster->failed) != NULL;
-    if (!reactor->drained &&
-        (out_of_grace || cluster->options.frontend->drained(reactor->frontend))) {
-        reactor->drained = true;
-        if (atomic_fetch_add(&cluster->drained, 1) + 1 == cluster->size) {
-            for (unsigned i = 0; i < cluster->size; i++)
-                reactor_wake(&cluster->reactors[i]);
-        }
-    }
-    return atomic_load(&cluster->drained) == cluster->size && shard_idle(reactor->shard);
+    reactor_look_drained(reactor);
+    reactor->all_drained = atomic_load(&cluster->drained) == cluster->size;
+    return reactor->all_drained && shard_idle(reactor->shard);
 }
 
 /* ---- a reactor's life */

@@ -199,9 +199,9 @@ void session_note_record(struct session *session, uint64_t last_seq, log_positio
 
 void sessions_free(struct shard *shard)
 {
-    struct session *session = RB_MIN(session_tree, &shard->tree);
-    while (session != NULL) {
-        struct session *next = session_next(session);
+    struct session *session;
+    while ((session = RB_MIN(session_tree, &shard->tree)) != NULL) {
+        RB_REMOVE(session_tree, &shard->tree, session);
         while (session->feeds != NULL) {
             struct feed *feed = session->feeds;
             session->feeds = feed->next;
@@ -210,10 +210,8 @@ void sessions_free(struct shard *shard)
         if (session->core != NULL)
             session_end(shard, session);
         shard->heap.core.free(&shard->heap, session, sizeof(*session) + session->id_size);
-        session = next;
     }
     free(shard->table.buckets[0]);
     free(shard->table.buckets[1]);
     shard->table = (struct session_table){0};
-    RB_INIT(&shard->tree);
 }

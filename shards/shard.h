@@ -219,7 +219,7 @@ enum reply_kind { REPLY_REQUEST = 0, REPLY_FRAME = 1, REPLY_LOST = 2, REPLY_ENDE
 static inline struct ring_item reply_item(enum reply_kind kind, void *p, uint64_t feed)
 {
     assert(((uintptr_t)p & 3) == 0);
-    return (struct ring_item){(char *)p + kind, feed};
+    return (struct ring_item){(void *)((uintptr_t)p + kind), feed}; /* `p` may be NULL */
 }
 
 static inline enum reply_kind reply_kind(struct ring_item item)
@@ -229,7 +229,7 @@ static inline enum reply_kind reply_kind(struct ring_item item)
 
 static inline void *reply_pointer(struct ring_item item)
 {
-    return (char *)item.p - reply_kind(item);
+    return (void *)((uintptr_t)item.p & ~(uintptr_t)3);
 }
 
 /* ---- sessions.c */

@@ -52,7 +52,8 @@ describe('commands', () => {
         (seq) => ({ type: 'message.sent', actor: 'bob', id: `m${seq}`, thread: 't7', sender: 'bob',
           content: '', mentions: [], reply_to: 'm9', data: null }), 'm10'],
       [{ type: 'thread.read', thread: 't7', agent: 'cat', upto: 9 },
-        { type: 'thread.read', actor: 'cat', thread: 't7', agent: 'cat', read: 9, taken: [] }],
+        { type: 'thread.read', actor: 'cat', thread: 't7', agent: 'cat', upto: 9, read: 9,
+          taken: [] }],
       [async () => {
         const { cursor } = await server.inbox(sid, 'cat');
         return { type: 'inbox.ack', agent: 'cat', cursor };

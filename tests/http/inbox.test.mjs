@@ -171,8 +171,10 @@ describe('the inbox', () => {
     assert.ok(json.events[0].read >= two.seq && json.events[0].taken.length === 0,
       JSON.stringify(json));
     assert.deepEqual(contents(await server.inbox(sid, 'ann')), ['three']);
-    expect(await server.post(`/v1/sessions/${sid}/threads/general/read`,
-      { agent: 'ann', upto: 999_999 }), 200);
+    const read = `/v1/sessions/${sid}/threads/general/read`;
+    refused(await server.post(read, { agent: 'ann', upto: 999_999 }), 409, 'refused', 'upto');
+    const { seq } = await server.view(sid);
+    expect(await server.post(read, { agent: 'ann', upto: seq }), 200);
     assert.deepEqual(contents(await server.inbox(sid, 'ann')), []);
     await server.say(sid, 'bob', 'four');
     assert.deepEqual(contents(await server.inbox(sid, 'ann')), ['four']);

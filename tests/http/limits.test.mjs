@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { expect, newId, refused, serve, serving } from './harness.mjs';
+import { NDJSON, expect, newId, refused, serve, serving } from './harness.mjs';
 
 const KIB = 1024;
 const say = (fields) =>
@@ -32,13 +32,13 @@ describe('limits of a request', () => {
       ['data', 64 * KIB, (text) => say({ data: text.slice(2) })], // with its quotes
       ['summary', KIB, (summary) => ({ type: 'session.close', summary })],
     ];
-    for (const [field, bytes, command] of rows)
+    for (const [field, most, command] of rows)
       for (const make of [snowmen, (n) => 'x'.repeat(n)]) {
         // Its two quotes are counted in characters below.
         if (field === 'data' && make === snowmen) continue;
-        refused(await server.command(sid, command(make(bytes + 1))), 413, 'too-large', field);
+        refused(await server.command(sid, command(make(most + 1))), 413, 'too-large', field);
         if (field !== 'summary' || make !== snowmen) expect(await server.command(sid,
-          command(make(bytes))), 200);
+          command(make(most))), 200);
       }
   });
 
@@ -68,8 +68,13 @@ describe('limits of a request', () => {
     const big = Array.from({ length: 70 }, () => line); // 14 MB
     for (const post of [server.lines(sid, big), server.command(sid, big)]) assert.ok(
       expect(await post, 200).json.results.every((r) => r.status === 200));
-    refused(await server.lines(sid, [...big, ...big]), 413, 'too-large');
-    refused(await server.command(sid, [...big, ...big]), 413, 'too-large');
+    const over = Buffer.alloc(16 * KIB * KIB + 1, ' ');
+    over.write('[]');
+    for (const type of ['application/json', NDJSON])
+      refused(await server.command(sid, over, { type }), 413, 'too-large');
+    // Of far more the server need not read the rest: the client may meet a closed connection.
+    const more = await server.lines(sid, [...big, ...big]).catch((error) => error);
+    assert.ok(['ECONNRESET', 'EPIPE'].includes(more.code) || more.status === 413, more.stack);
     expect(await server.get('/healthz'), 200);
   });
 

@@ -287,8 +287,7 @@ static void what_is_not_there_is_unknown_to_every_kind_of_request(void **state)
     inbox->inbox = (struct core_inbox_query){.agent = STR("eve"), .limit = 10};
     expect_refused(rig, inbox, CORE_E_UNKNOWN_AGENT);
     inbox = request_for(REQUEST_INBOX, "s1");
-    inbox->inbox =
-        (struct core_inbox_query){.agent = STR("ada"), .from = STR("eve"), .limit = 10};
+    inbox->inbox = (struct core_inbox_query){.agent = STR("eve"), .limit = 10};
     inbox->wait = true;
     expect_refused(rig, inbox, CORE_E_UNKNOWN_AGENT);
 }

@@ -21,7 +21,9 @@
 
 #include <cmocka.h>
 
-enum { SEGMENT_BYTES = 32 * 1024, NOBODY = 65534 };
+#define SEGMENT_BYTES (UINT64_C(32) * 1024)
+
+enum { NOBODY = 65534 };
 
 struct fixture {
     struct scratch scratch;
@@ -176,7 +178,7 @@ static void segments_are_found_again(void **state)
     open_dir(f);
     assert_int_equal(add_segment(f, 0).number, 4);
     assert_int_equal(datadir_segments(f->dir, 0, 0, found, 8), 4);
-    static const uint32_t expected[4][4] = {{1, 1, 0, SEGMENT_BYTES},
+    static const uint64_t expected[4][4] = {{1, 1, 0, SEGMENT_BYTES},
                                             {3, 1, 0, SEGMENT_BYTES},
                                             {2, 1, 1, SEGMENT_BYTES},
                                             {4, 2, 0, 2 * SEGMENT_BYTES}};
@@ -232,7 +234,7 @@ static void segments_of_impossible_sizes_are_refused(void **state)
 
 /* Several shards' helper threads add segments while everyone looks them up. */
 
-enum { ADDERS = 4, EACH = 12 };
+enum { ADDERS = 4, EACH = 12, ALL = ADDERS * EACH };
 
 struct adder {
     struct datadir *dir;
@@ -255,16 +257,16 @@ static void segments_are_added_from_many_threads(void **state)
     struct fixture *f = *state;
     pthread_t threads[ADDERS];
     struct adder adders[ADDERS];
-    struct datadir_segment found[ADDERS * EACH];
+    struct datadir_segment found[ALL];
     f->options.shards = ADDERS;
     open_dir(f);
     for (unsigned i = 0; i < ADDERS; i++) {
         adders[i] = (struct adder){f->dir, i};
         assert_int_equal(pthread_create(&threads[i], NULL, add_some, &adders[i]), 0);
     }
-    for (size_t seen = 0; seen < ADDERS * EACH;) {
+    for (size_t seen = 0; seen < ALL;) {
         seen = 0;
-        for (uint32_t number = 1; number <= ADDERS * EACH; number++) {
+        for (uint32_t number = 1; number <= ALL; number++) {
             if (datadir_segment_fd(f->dir, number) >= 0) {
                 assert_int_equal(datadir_segment_size(f->dir, number), SEGMENT_BYTES);
                 seen++;
@@ -278,7 +280,7 @@ static void segments_are_added_from_many_threads(void **state)
     }
     close_dir(f, false);
     open_dir(f);
-    assert_int_equal(datadir_segments(f->dir, 0, 0, found, ADDERS * EACH), ADDERS * EACH);
+    assert_int_equal(datadir_segments(f->dir, 0, 0, found, ALL), ALL);
     for (unsigned i = 0; i < ADDERS; i++)
         assert_int_equal(datadir_segments(f->dir, 1, i, NULL, 0), EACH);
 }
@@ -428,11 +430,11 @@ static void any_flipped_bit_in_the_manifest_is_refused(void **state)
     struct buf text = file_read(in_data(f, "manifest"));
     for (size_t bit = 0; bit < text.n * 8; bit++) {
         struct datadir *dir = NULL;
-        text.p[bit / 8] ^= (char)(1 << bit % 8);
+        flip(&text.p[bit / 8], 1 << bit % 8);
         file_write(in_data(f, "manifest"), text.p, text.n);
         assert_true(datadir_open(&f->options, &dir, f->error, sizeof(f->error)) < 0);
         assert_non_null(strstr(f->error, "data/manifest "));
-        text.p[bit / 8] ^= (char)(1 << bit % 8);
+        flip(&text.p[bit / 8], 1 << bit % 8);
     }
     file_write(in_data(f, "manifest"), text.p, text.n);
     buf_free(&text);
@@ -636,10 +638,8 @@ static void a_full_disk_leaves_nothing_behind(void **state)
     struct fixture *f = *state;
     struct datadir_segment segment;
     assert_int_equal(mkdir(f->path, 0700), 0);
-    if (mount("tmpfs", f->path, "tmpfs", 0, "size=200k") != 0) {
+    if (mount("tmpfs", f->path, "tmpfs", 0, "size=200k") != 0)
         skip();
-        return;
-    }
     open_dir(f);
     size_t count = 0;
     int result;

@@ -35,14 +35,14 @@ ssize_t pwrite(int fd, const void *buf, size_t n, off_t offset)
     return syscall(SYS_pwrite64, fd, buf, n < max ? n : max, offset);
 }
 
-int fdatasync(int fd)
+int fdatasync(int fildes)
 {
     syncs++;
     if (sync_error != 0) {
         errno = sync_error;
         return -1;
     }
-    return (int)syscall(SYS_fdatasync, fd);
+    return (int)syscall(SYS_fdatasync, fildes);
 }
 
 static enum io_kind kind;

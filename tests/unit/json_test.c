@@ -145,6 +145,12 @@ static void broken_json_is_refused_with_its_place(void **state)
         {"[\"\xed\xa0\x80\"]", "not JSON: invalid UTF-8 at byte 2"},
         {"[\"\xe2\x82\"]", "not JSON: invalid UTF-8 at byte 2"},
         {"\xef\xbb\xbf{}", "not JSON: a value is missing at byte 0"},
+        {"{\"k\":1,n\":2}", "not JSON: a key is missing at byte 7"},
+        {"[1 2,\"\xff\"]", "not JSON: a comma or ] is missing at byte 3"},
+        {"[1\"a\"]", "not JSON: a comma or ] is missing at byte 2"},
+        {"1x", "not JSON: something follows the value at byte 1"},
+        {"\"a\"\xff", "not JSON: invalid UTF-8 at byte 3"},
+        {"\\\"a\"", "not JSON: a value is missing at byte 0"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
@@ -166,6 +172,7 @@ static void a_number_must_survive_a_double(void **state)
         "-9223372036854775808",
         "100000000000000000000",
         "295147905179352830000",
+        "295147905179352825856",
         "-10000000000000000000",
         "-9300000000000000000",
         "0.1",
@@ -279,6 +286,53 @@ static void a_key_stands_once_in_a_large_object(void **state)
     assert_true(str_equal(error.member, STR("k4711")));
     assert_int_equal(error.at, n);
     buf_free(&text);
+}
+
+static void an_object_has_its_bound(void **state)
+{
+    struct buf text = {0};
+    const struct json_value *v;
+    (void)state;
+    buf_add_literal(&text, "[{\"k0\":0");
+    for (uint64_t i = 1; i < JSON_MEMBERS; i++) {
+        buf_add_literal(&text, ",\"k");
+        buf_add_u64(&text, i);
+        buf_add_literal(&text, "\":0");
+    }
+    size_t n = text.n;
+    buf_add_literal(&text, "}]");
+    assert_int_equal(json_parse(parser, buf_str(&text), &v, &error), 0);
+    assert_int_equal(v[1].size, JSON_MEMBERS);
+    text.n = n;
+    buf_add_literal(&text, ",\"k\":0}]");
+    assert_int_equal(json_parse(parser, buf_str(&text), &v, &error), -1);
+    assert_int_equal(error.at, n + 1);
+    assert_non_null(strstr(error.text, "more than 16384 members in one object"));
+    buf_free(&text);
+}
+
+/* With blanks to make a long text of it, and without. */
+static void assert_elements(size_t blanks, const char *open, const char *item, const char *close)
+{
+    struct json_parser *few = json_parser_new(3, 7);
+    for (uint32_t elements = 1; elements <= 6; elements++) {
+        struct buf text = {0};
+        const struct json_value *v = NULL;
+        memset(buf_reserve(&text, blanks), ' ', blanks);
+        text.n = blanks;
+        buf_add(&text, open, strlen(open));
+        for (uint32_t i = 0; i < elements; i++) {
+            buf_add(&text, i == 0 ? "" : ",", i != 0);
+            buf_add(&text, item, strlen(item));
+        }
+        buf_add(&text, elements <= 3 ? close : "\"", strlen(elements <= 3 ? close : "\""));
+        if (elements <= 3 || blanks != 0)
+            assert_int_equal(json_parse(few, buf_str(&text), &v, &error), 0);
+        if (v != NULL && *open == '[')
+            assert_int_equal(v->size, elements <= 3 ? elements : 4);
+        buf_free(&text);
+    }
+    json_parser_free(few);
 }
 
 static void a_string_or_key_holds_no_nul(void **state)

@@ -83,6 +83,11 @@ static inline void file_patch(const char *path, uint64_t offset, const void *p, 
     close(fd);
 }
 
+static inline void flip(char *byte, unsigned bits)
+{
+    *byte = (char)((unsigned char)*byte ^ bits);
+}
+
 static inline bool file_exists(const char *path)
 {
     return access(path, F_OK) == 0;

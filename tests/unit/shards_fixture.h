@@ -27,7 +27,7 @@
 
 #include <pthread.h>
 
-enum { RIG_FACES_MAX = 4, RIG_PATIENCE_S = 120 };
+enum { RIG_FACES_MAX = 4, RIG_PATIENCE_S = 30 };
 
 struct rig;
 struct face;

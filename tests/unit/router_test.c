@@ -1,0 +1,279 @@
+/* A request line leads to its route with good ids and parameters, or to the problem that says what
+ * is wrong with it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "server/problem.h"
+#include "server/router.h"
+
+static const struct query_limits limits = {.page = 100, .page_max = 1000};
+
+struct found {
+    int rc;
+    struct route_match match;
+    struct query query;
+    struct core_refusal why;
+};
+
+static struct arena scratch;
+
+static struct str text(const char *p)
+{
+    return (struct str){p, strlen(p)};
+}
+
+/* Path and query of a request line, as the frontend reads them. */
+static struct found find(const char *method, const char *target)
+{
+    struct found found;
+    found.rc = router_match(text(method), text(target), &scratch, &found.match, &found.why);
+    if (found.rc == 0)
+        found.rc = query_parse(found.match.query, found.match.route, &limits, &scratch,
+                               &found.query, &found.why);
+    return found;
+}
+
+static void assert_str(struct str s, const char *expected)
+{
+    assert_true(str_equal(s, text(expected)));
+}
+
+static void assert_malformed(const char *target, const char *field)
+{
+    struct found found = find("GET", target);
+    assert_int_equal(found.rc, CORE_E_MALFORMED);
+    assert_string_equal(found.why.field, field);
+    assert_true(found.why.detail[0] != '\0');
+}
+
+static void every_route_is_found(void **state)
+{
+    static const struct {
+        const char *method, *target;
+        enum route route;
+    } rows[] = {
+        {"GET", "/", ROUTE_PAGE},
+        {"GET", "/healthz", ROUTE_HEALTH},
+        {"GET", "/readyz", ROUTE_READY},
+        {"GET", "/openapi.yaml", ROUTE_OPENAPI},
+        {"GET", "/v1/status", ROUTE_STATUS},
+        {"GET", "/v1/sessions", ROUTE_SESSION_LIST},
+        {"POST", "/v1/sessions", ROUTE_SESSION_POST},
+        {"GET", "/v1/sessions/s", ROUTE_SESSION_GET},
+        {"PUT", "/v1/sessions/s", ROUTE_SESSION_PUT},
+        {"PATCH", "/v1/sessions/s", ROUTE_SESSION_PATCH},
+        {"DELETE", "/v1/sessions/s", ROUTE_SESSION_DELETE},
+        {"POST", "/v1/sessions/s/close", ROUTE_SESSION_CLOSE},
+        {"POST", "/v1/sessions/s/commands", ROUTE_COMMANDS},
+        {"GET", "/v1/sessions/s/stream", ROUTE_STREAM},
+        {"GET", "/v1/sessions/s/events", ROUTE_EVENTS},
+        {"POST", "/v1/sessions/s/agents", ROUTE_AGENT_POST},
+        {"PATCH", "/v1/sessions/s/agents/a", ROUTE_AGENT_PATCH},
+        {"DELETE", "/v1/sessions/s/agents/a", ROUTE_AGENT_DELETE},
+        {"GET", "/v1/sessions/s/agents/a/inbox", ROUTE_INBOX_GET},
+        {"POST", "/v1/sessions/s/agents/a/inbox/ack", ROUTE_INBOX_ACK},
+        {"POST", "/v1/sessions/s/threads", ROUTE_THREAD_POST},
+        {"GET", "/v1/sessions/s/threads/t", ROUTE_THREAD_GET},
+        {"POST", "/v1/sessions/s/threads/t/close", ROUTE_THREAD_CLOSE},
+        {"PUT", "/v1/sessions/s/threads/t/participants/a?by=b", ROUTE_PARTICIPANT_PUT},
+        {"DELETE", "/v1/sessions/s/threads/t/participants/a?by=b", ROUTE_PARTICIPANT_DELETE},
+        {"POST", "/v1/sessions/s/threads/t/messages", ROUTE_MESSAGE_POST},
+        {"GET", "/v1/sessions/s/threads/t/messages", ROUTE_MESSAGE_LIST},
+        {"POST", "/v1/sessions/s/threads/t/read", ROUTE_THREAD_READ},
+    };
+
+    (void)state;
+    _Static_assert(sizeof(rows) / sizeof(rows[0]) == ROUTE_COUNT - 1, "all routes are here");
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct found found = find(rows[i].method, rows[i].target);
+        assert_int_equal(found.rc, 0);
+        assert_int_equal(found.match.route, rows[i].route);
+    }
+}
+
+static void ids_are_taken_from_the_path(void **state)
+{
+    struct found found = find("PUT", "/v1/sessions/one/threads/t%77o/participants/thr%65%65?by=b");
+
+    (void)state;
+    assert_int_equal(found.rc, 0);
+    assert_str(found.match.session, "one");
+    assert_str(found.match.thread, "two");
+    assert_str(found.match.agent, "three");
+    assert_str(found.query.by, "b");
+    assert_int_equal(find("GET", "/v1/%73essions/one").match.route, ROUTE_SESSION_GET);
+}
+
+static void bad_ids_are_named(void **state)
+{
+    char long_id[128] = "/v1/sessions/";
+
+    (void)state;
+    memset(long_id + 13, 'x', 65);
+    assert_malformed(long_id, "session");
+    assert_malformed("/v1/sessions/-x", "session");
+    assert_malformed("/v1/sessions/a%2Fb", "session");
+    assert_malformed("/v1/sessions/a%00", "session");
+    assert_malformed("/v1/sessions/s/threads/%C3%A4", "thread");
+    assert_malformed("/v1/sessions/s/agents/a.b/inbox", "agent");
+    assert_malformed("/v1/sessions/%zz", "path");
+    assert_malformed("/v1/sessions/a%4", "path");
+}
+
+static void unknown_paths_are_a_404(void **state)
+{
+    static const char *const targets[] = {
+        "",
+        "*",
+        "x",
+        "//",
+        "/v1",
+        "/v1/",
+        "/v1/sessions/",
+        "/v1/sessions/s/",
+        "/v2/sessions",
+        "/healthz/",
+        "/HEALTHZ",
+        "/v1/sessions/s/nothing",
+        "/v1/sessions//stream",
+        "/v1/sessions/s/threads/t/messages/m1",
+        "/v1/sessions/s/threads/t/participants/a/b",
+        "/v1/sessions/s/threads/t/participants/a/b/c",
+        "/v1/./sessions",
+        "/v1/../healthz",
+        "http://127.0.0.1/healthz",
+        "/health%00z",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(targets) / sizeof(targets[0]); i++)
+        assert_int_equal(find("GET", targets[i]).rc, PROBLEM_E_UNKNOWN_ROUTE);
+}
+
+static void other_methods_are_a_405_with_those_there_are(void **state)
+{
+    struct found found = find("POST", "/v1/sessions/s");
+
+    (void)state;
+    assert_int_equal(found.rc, PROBLEM_E_METHOD_NOT_ALLOWED);
+    assert_string_equal(found.match.allow, "GET, PUT, PATCH, DELETE");
+    found = find("DELETE", "/v1/sessions/s/threads/t/messages");
+    assert_int_equal(found.rc, PROBLEM_E_METHOD_NOT_ALLOWED);
+    assert_string_equal(found.match.allow, "GET, POST");
+    assert_int_equal(find("get", "/healthz").rc, PROBLEM_E_METHOD_NOT_ALLOWED);
+    assert_int_equal(find("HEAD", "/healthz").rc, PROBLEM_E_METHOD_NOT_ALLOWED);
+    assert_int_equal(find("OPTIONS", "/v1/sessions").rc, PROBLEM_E_METHOD_NOT_ALLOWED);
+    assert_int_equal(find("", "/").rc, PROBLEM_E_METHOD_NOT_ALLOWED);
+}
+
+static void numbers_are_exact(void **state)
+{
+    struct found found =
+        find("GET", "/v1/sessions/s/events?after=0&before=9007199254740991&limit=7");
+
+    (void)state;
+    assert_int_equal(found.rc, 0);
+    assert_int_equal(found.query.after, 0);
+    assert_true(found.query.before == CORE_SAFE_INTEGER);
+    assert_int_equal(found.query.limit, 7);
+    assert_true(query_has(&found.query, QUERY_AFTER));
+    assert_false(query_has(&found.query, QUERY_TYPE));
+    for (const char *const *bad =
+             (const char *const[]){"", "x", "-1", "+1", "1.0", "1e3", "0x1", "01",
+                                   "9007199254740992", "99999999999999999999", "%201", NULL};
+         *bad != NULL; bad++) {
+        char target[128] = "/v1/sessions/s/events?after=";
+        assert_malformed(strcat(target, *bad), "after");
+    }
+}
+
+static void limit_is_clamped_and_has_a_default(void **state)
+{
+    (void)state;
+    assert_int_equal(find("GET", "/v1/sessions").query.limit, 100);
+    assert_int_equal(find("GET", "/v1/sessions?limit=1").query.limit, 1);
+    assert_int_equal(find("GET", "/v1/sessions?limit=1000").query.limit, 1000);
+    assert_int_equal(find("GET", "/v1/sessions?limit=4294967297").query.limit, 1000);
+    assert_malformed("/v1/sessions?limit=0", "limit");
+}
+
+static void wait_is_in_seconds(void **state)
+{
+    (void)state;
+    assert_int_equal(find("GET", "/v1/sessions/s/agents/a/inbox").query.wait_ms, 0);
+    assert_int_equal(find("GET", "/v1/sessions/s/agents/a/inbox?wait=55").query.wait_ms, 55000);
+    assert_int_equal(find("GET", "/v1/sessions/s/agents/a/inbox?wait=0.25").query.wait_ms, 250);
+    assert_int_equal(find("GET", "/v1/sessions/s/agents/a/inbox?wait=2.5").query.wait_ms, 2500);
+    assert_malformed("/v1/sessions/s/agents/a/inbox?wait=56", "wait");
+    assert_malformed("/v1/sessions/s/agents/a/inbox?wait=55.001", "wait");
+    assert_malformed("/v1/sessions/s/agents/a/inbox?wait=1.", "wait");
+    assert_malformed("/v1/sessions/s/agents/a/inbox?wait=.5", "wait");
+    assert_malformed("/v1/sessions/s/agents/a/inbox?wait=1.2345", "wait");
+    assert_malformed("/v1/sessions/s/agents/a/inbox?wait=1.x", "wait");
+    assert_malformed("/v1/sessions/s/agents/a/inbox?wait=-1", "wait");
+}
+
+static void parameters_belong_to_their_routes(void **state)
+{
+    (void)state;
+    assert_malformed("/healthz?x", "x");
+    assert_malformed("/v1/sessions?after=1", "after");
+    assert_malformed("/v1/sessions/s/stream?limit=1", "limit");
+    assert_malformed("/v1/sessions/s/events?after=1&after=1", "after");
+    assert_malformed("/v1/sessions/s/events?nope=%zz", "nope");
+    assert_malformed("/v1/sessions/s/events?%C3%A4%0A=1", "???");
+    assert_malformed("/v1/sessions/s/agents/a/inbox?mentions=1", "mentions");
+    assert_malformed("/v1/sessions/s/agents/a/inbox?mentions", "mentions");
+    assert_malformed("/v1/sessions/s/agents/a/inbox?from=a/b", "from");
+    assert_int_equal(find("GET", "/v1/sessions?").rc, 0);
+    assert_int_equal(find("GET", "/v1/sessions?&&limit=5&").rc, 0);
+    struct found found = find("PUT", "/v1/sessions/s/threads/t/participants/a");
+    assert_int_equal(found.rc, CORE_E_MALFORMED);
+    assert_string_equal(found.why.field, "by");
+}
+
+static void labels_and_types_may_be_repeated(void **state)
+{
+    struct found found = find("GET", "/v1/sessions?label=a&label=b%3Ac:d+e&label=f:");
+
+    (void)state;
+    assert_int_equal(found.rc, 0);
+    assert_int_equal(found.query.labels_n, 3);
+    assert_str(found.query.labels[0].key, "a");
+    assert_null(found.query.labels[0].value.p);
+    assert_str(found.query.labels[1].key, "b");
+    assert_str(found.query.labels[1].value, "c:d e");
+    assert_str(found.query.labels[2].value, "");
+    assert_malformed("/v1/sessions?label=:x", "label");
+    found = find("GET", "/v1/sessions/s/events?type=message.sent&type=thread.read");
+    assert_int_equal(found.query.types, 1u << CORE_MESSAGE_SEND | 1u << CORE_THREAD_READ);
+    assert_malformed("/v1/sessions/s/events?type=message.send", "type");
+}
+
+static int free_scratch(void **state)
+{
+    (void)state;
+    arena_free(&scratch);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_route_is_found),
+        cmocka_unit_test(ids_are_taken_from_the_path),
+        cmocka_unit_test(bad_ids_are_named),
+        cmocka_unit_test(unknown_paths_are_a_404),
+        cmocka_unit_test(other_methods_are_a_405_with_those_there_are),
+        cmocka_unit_test(numbers_are_exact),
+        cmocka_unit_test(limit_is_clamped_and_has_a_default),
+        cmocka_unit_test(wait_is_in_seconds),
+        cmocka_unit_test(parameters_belong_to_their_routes),
+        cmocka_unit_test(labels_and_types_may_be_repeated),
+    };
+    return cmocka_run_group_tests(tests, NULL, free_scratch);
+}
