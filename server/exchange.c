@@ -193,7 +193,8 @@ static void send_piece(struct exchange *exchange)
     h2o_iovec_t piece = h2o_iovec_init(exchange->rest.p, n);
     bool last = n == exchange->rest.n;
 
-    exchange->rest = (struct str){exchange->rest.p + n, exchange->rest.n - n};
+    if (n != 0)
+        exchange->rest = (struct str){exchange->rest.p + n, exchange->rest.n - n};
     arm_deadline(exchange);
     h2o_send(exchange->req, &piece, n != 0,
              last ? H2O_SEND_STATE_FINAL : H2O_SEND_STATE_IN_PROGRESS);
@@ -347,7 +348,11 @@ void exchange_watch(struct exchange *exchange)
 
 void exchange_cut(struct exchange *exchange)
 {
+    /* What was not taken is to go at once, not to stay in the kernel for minutes. */
+    struct linger reset = {.l_onoff = 1};
+
     exchange->req->http1_is_persistent = 0;
+    (void)setsockopt(fd_of(exchange), SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
     (void)shutdown(fd_of(exchange), SHUT_RDWR);
 }
 

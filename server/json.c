@@ -136,21 +136,27 @@ static size_t significant(const char *p)
     return n;
 }
 
-/*
- * Whether the number is still the same after a trip through its double: an integer that is written
- * in full must have the double's own digits.
- */
+/* An integer written in full, without sign, must be the double itself or have its digits. */
+static bool integer_survives(const char *text, size_t digits, double value)
+{
+    char exact[320], shortest[JSON_DIGITS_BYTES];
+    size_t n = (size_t)snprintf(exact, sizeof(exact), "%.0f", value);
+    if (strncmp(text, exact, n) == 0 && !is_digit(text[n]))
+        return true;
+    json_digits(value, shortest);
+    return digits <= DIGITS_KEPT && text[0] == shortest[0] &&
+           memcmp(text + 1, shortest + 2, digits - 1) == 0 &&
+           shortest[digits == 1 ? 1 : digits + 1] == 'e';
+}
+
+/* Whether the number is still the same after a trip through its double. */
 static bool number_survives(const char *text, bool integer, double value)
 {
-    char exact[330];
     size_t digits = significant(text);
     if (!isfinite(value) || (value == 0 && digits != 0))
         return false;
-    if (!integer)
-        return digits <= DIGITS_KEPT;
-    text += *text == '-';
-    snprintf(exact, sizeof(exact), "%.*e", (int)digits - 1, fabs(value));
-    return exact[0] == text[0] && memcmp(exact + 2, text + 1, digits - 1) == 0;
+    return integer ? integer_survives(text + (*text == '-'), digits, fabs(value))
+                   : digits <= DIGITS_KEPT;
 }
 
 static double small_integer(const char *digits, const char *end, bool negative)
@@ -164,8 +170,9 @@ static double small_integer(const char *digits, const char *end, bool negative)
 /* What follows a number or a word must be white space or a token. */
 static bool check_tail(struct json_parser *p, const char *end)
 {
+    static const char blanks[] = " \t\r\n";
     size_t at = (size_t)(end - p->text);
-    if (at != *p->token && memchr(" \t\r\n", *end, 4) == NULL)
+    if (at != *p->token && memchr(blanks, *end, sizeof(blanks) - 1) == NULL)
         p->tail = at;
     return true;
 }
@@ -516,7 +523,7 @@ void json_parser_trim(struct json_parser *p)
         release(p);
 }
 
-/* How much of a long text will be read: an array's end is not where it has too many elements. */
+/* How much of a long text will be read: of an array with too many elements not all. */
 static size_t relevant(const struct json_parser *p, struct str text)
 {
     uint32_t elements = 0, depth = 0;
@@ -677,11 +684,12 @@ static int utf16_order(const void *a, const void *b)
 
 static void canonical_object(const struct json_value *object, struct buf *out)
 {
-    const struct json_value **keys = mem_alloc(object->size * sizeof(*keys));
+    enum { EACH = sizeof(const struct json_value *) };
+    const struct json_value **keys = mem_alloc((size_t)object->size * EACH);
     const struct json_value *key = json_first(object);
     for (uint32_t i = 0; i < object->size; i++, key = json_next(key + 1))
         keys[i] = key;
-    qsort(keys, object->size, sizeof(*keys), utf16_order);
+    qsort(keys, object->size, EACH, utf16_order);
     buf_add_byte(out, '{');
     for (uint32_t i = 0; i < object->size; i++) {
         if (i != 0)

@@ -180,7 +180,7 @@ static void replay_done(struct log_read *read, int result)
 static void commands_replay(struct shard *shard, struct session *session, struct request *request,
                             const struct key_entry *entry)
 {
-    if (session->dirty > log_committed(shard->log)) {
+    if (entry->position > session->committed_head) {
         shard_retry_committed(shard, session, request); /* the first answer is not out yet */
         return;
     }

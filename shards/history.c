@@ -42,7 +42,8 @@ void history_free(struct history *history)
 }
 
 /* Where to enter the chain to reach `seq` by going back: the first kept position that is not
- * before it. */
+ * before it, if it is committed. (A session's positions ascend; its seqs do not where a record
+ * holds keys alone.) */
 static log_position chain_entrance(const struct session *session, uint64_t seq)
 {
     uint32_t low = 0;
@@ -54,7 +55,7 @@ static log_position chain_entrance(const struct session *session, uint64_t seq)
         else
             high = middle;
     }
-    bool kept = low < session->chain_n && session->chain[low].last_seq <= session->committed_seq;
+    bool kept = low < session->chain_n && session->chain[low].position <= session->committed_head;
     return kept ? session->chain[low].position : session->committed_head;
 }
 

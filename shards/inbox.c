@@ -15,6 +15,7 @@ enum wait_state {
     WAIT_WAITING, /* nothing to do before there is news */
     WAIT_MARKED,  /* there is news, not yet in the log */
     WAIT_TRYING,  /* queued, held for a commit, being read, or answered: leave it alone */
+    WAIT_TRYING_AGAIN, /* as WAIT_TRYING, and there is news that this try may not see */
     WAIT_OVER     /* as WAIT_TRYING, and not to wait again */
 };
 
@@ -55,6 +56,8 @@ void inbox_mark(struct session *session, const struct core_event *event)
             news = str_equal(event->f.agent, at->inbox.agent);
         if (news && at->wait_state == WAIT_WAITING)
             at->wait_state = WAIT_MARKED;
+        else if (news && at->wait_state == WAIT_TRYING)
+            at->wait_state = WAIT_TRYING_AGAIN; /* the log may have been read already */
     }
 }
 
@@ -95,8 +98,11 @@ static void inbox_answer(struct shard *shard, struct session *session, struct re
                          struct core_inbox *inbox)
 {
     if (inbox->count == 0 && request->wait && request->wait_state != WAIT_OVER) {
+        bool again = request->wait_state == WAIT_TRYING_AGAIN;
         core_inbox_free(inbox);
-        request->wait_state = WAIT_WAITING;
+        request->wait_state = again ? WAIT_TRYING : WAIT_WAITING;
+        if (again)
+            shard_retry_committed(shard, session, request);
         return;
     }
     commands_stand(session, request);
@@ -107,6 +113,10 @@ static void inbox_answer(struct shard *shard, struct session *session, struct re
 
 static bool inbox_visit(struct history *history, const struct core_event *event)
 {
+    if (history->session->busy) { /* half of a batch is applied: begin again behind it */
+        history->last_seq = 0;
+        return false;
+    }
     if (event->type != CORE_MESSAGE_SEND)
         return true;
     return core_inbox_offer(history->session->core, &history->u.inbox, event);
@@ -120,7 +130,8 @@ static void inbox_read_done(struct history *history, int error)
     struct core_inbox inbox = history->u.inbox;
     /* Who takes part in what has changed while we read: threads joined with history may have been
      * passed over already. Begin again. */
-    bool changed = session->core != NULL && session->membership_seq > history->last_seq;
+    bool changed = session->core != NULL &&
+                   (session->busy || session->membership_seq > history->last_seq);
     session->pins++;
     history_free(history);
     if (error == 0 && !changed) {
@@ -170,10 +181,11 @@ void inbox_query(struct shard *shard, struct session *session, struct request *r
     uint64_t from = core_inbox_from_state(session->core, &inbox);
     if (from == 0) {
         inbox_answer(shard, session, request, &inbox);
-    } else if (session->committed_seq < core_session_seq(session->core)) {
-        core_inbox_free(&inbox);
-        shard_retry_committed(shard, session, request); /* the log is read: let it have it all */
     } else {
+        /* What is not committed is for the next try. */
+        bool behind = session->committed_seq < core_session_seq(session->core);
+        if (behind && request->wait && request->wait_state == WAIT_TRYING)
+            request->wait_state = WAIT_TRYING_AGAIN;
         inbox_read(shard, session, request, &inbox, from);
     }
 }

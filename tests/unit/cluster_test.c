@@ -1746,6 +1746,7 @@ static void run_storm_send(struct face *face, struct errand *errand)
     unsigned n = sending->storm->sends[face->number]--;
     sending->number = n;
     sending->session = n % STORM_SESSIONS;
+    sending->repeats = n % 4 == 0;
     storm_send(sending);
 }
 
