@@ -42,6 +42,14 @@ void *mem_realloc(void *old, size_t size)
     return p;
 }
 
+void *mem_zeroed(size_t n, size_t size)
+{
+    void *p = calloc(n != 0 ? n : 1, size);
+    if (p == NULL)
+        mem_exhausted(n * size);
+    return p;
+}
+
 void buf_grow(struct buf *b, size_t more)
 {
     size_t cap = b->cap < 64 ? 64 : b->cap;

@@ -184,7 +184,12 @@ int broken(struct core_refusal *why, const char *what)
 
 struct str made_id(struct arena *scratch, char letter, uint64_t seq)
 {
-    char *end = (char *)arena_alloc(scratch, 24) + 24;
+    return core_made_id(letter, seq, arena_alloc(scratch, CORE_MADE_ID_BYTES));
+}
+
+struct str core_made_id(char letter, uint64_t seq, char scratch[CORE_MADE_ID_BYTES])
+{
+    char *end = scratch + CORE_MADE_ID_BYTES;
     char *p = end;
     do {
         *--p = (char)('0' + seq % 10);
@@ -321,7 +326,7 @@ void core_event_patch(const struct core_event *event, struct buf *out)
     buf_add_byte(out, ']');
 }
 
-struct str core_event_made(const struct core_event *event, char scratch[24])
+struct str core_event_made(const struct core_event *event, char scratch[CORE_MADE_ID_BYTES])
 {
     switch (event->type) {
     case CORE_SESSION_CREATE:
@@ -331,8 +336,7 @@ struct str core_event_made(const struct core_event *event, char scratch[24])
     case CORE_THREAD_CREATE:
         return event->f.thread;
     case CORE_MESSAGE_SEND:
-        return (struct str){scratch,
-                            (size_t)snprintf(scratch, 24, "m%llu", (unsigned long long)event->seq)};
+        return core_made_id('m', event->seq, scratch);
     default:
         return (struct str){0};
     }

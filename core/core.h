@@ -267,6 +267,8 @@ bool core_id_valid(struct str id);
 #define CORE_ID_RULE "[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 /* "t" and digits alone: kept for ids made by the server. */
 bool core_thread_id_reserved(struct str id);
+/* "m42", "t3": the id that the server gives to what event `seq` made; the text lies in scratch. */
+struct str core_made_id(char letter, uint64_t seq, char scratch[CORE_MADE_ID_BYTES]);
 /* The number in "m42"; 0 where it is not such an id. */
 uint64_t core_message_seq(struct str id);
 
@@ -347,7 +349,7 @@ void core_event_patch(const struct core_event *event, struct buf *out);
 /* One message as in a view, from its message.sent event; with "thread" where asked for. */
 void core_message_json(const struct core_event *event, bool with_thread, struct buf *out);
 /* The id of what the event made (session, agent, thread, message), p == NULL where nothing. */
-struct str core_event_made(const struct core_event *event, char scratch[24]);
+struct str core_event_made(const struct core_event *event, char scratch[CORE_MADE_ID_BYTES]);
 /* The agent that acted, p == NULL for session.* */
 struct str core_event_actor(const struct core_event *event);
 

@@ -20,14 +20,13 @@
 #include <xxhash.h>
 
 enum {
-    KEY_SLOTS_MIN = 16,      /* a power of 2, as its doubles are */
-    TEXT_MIN = 4096,         /* bytes of text that there is room for from the start */
-    LONG_BYTES = 256 * 1024, /* of a text that is looked through before it is read */
-    DIGITS_KEPT = 17,        /* any decimal of so many digits finds its way back from a double */
-    INTEGER_DIGITS = 15,     /* any integer of so many is a double */
-    NUMBER_BYTES = 32,       /* longest canonical text of a number, and more */
-    /* What a parser holds for a byte of text: its value, two copies, and simdjson's offset. */
-    BYTES_PER_BYTE = sizeof(struct json_value) + 2 + sizeof(uint32_t)
+    KEY_SLOTS_MIN = 16, /* a power of 2, as its doubles are */
+    TEXT_MIN = 4096,    /* bytes of text that there is room for from the start */
+    LONG_BYTES = 1024 * 1024,
+    SMALL_BYTES = 6,     /* of an element */
+    DIGITS_KEPT = 17,    /* any decimal of so many digits finds its way back from a double */
+    INTEGER_DIGITS = 15, /* any integer of so many is a double */
+    NUMBER_BYTES = 32    /* longest canonical text of a number, and more */
 };
 
 enum fault { FAULT_NONE, FAULT_NUMBER, FAULT_NUL, FAULT_TWICE };
@@ -36,11 +35,11 @@ struct json_parser {
     uint32_t max_elements;
     uint64_t hash_seed;
     struct json_index *index;
-    size_t n, cap;             /* of the text */
-    struct json_value *values; /* `cap` of them: no value has less than a byte */
-    char *text;                /* behind them, and JSON_PADDING zeros */
-    char *plain;               /* behind that, as large: where the next unescaped string goes */
-    size_t values_n;
+    char *text; /* and JSON_PADDING zeros */
+    size_t n, cap;
+    char *plain; /* behind `text` and as large: where the next unescaped string goes */
+    struct json_value *values;
+    size_t values_n, values_cap;
     const uint32_t *token, *end; /* the next token; behind the last one, where *end is n */
     bool escapes;                /* the text has a backslash */
     const char *why;             /* what makes it no JSON; NULL: nothing so far */
@@ -72,7 +71,7 @@ static void raise_fault(struct json_parser *p, enum fault fault, uint32_t at)
 
 static struct json_value *add_value(struct json_parser *p, enum json_type type, uint32_t at)
 {
-    assert(p->values_n < p->cap);
+    assert(p->values_n < p->values_cap);
     struct json_value *v = &p->values[p->values_n++];
     v->size = 0;
     v->type = type;
@@ -503,12 +502,14 @@ struct json_parser *json_parser_new(uint32_t max_elements, uint64_t hash_seed)
 
 static void release(struct json_parser *p)
 {
+    free(p->text);
     free(p->values);
     if (p->index != NULL)
         json_index_free(p->index);
+    p->text = NULL;
     p->values = NULL;
     p->index = NULL;
-    p->cap = 0;
+    p->cap = p->values_cap = 0;
 }
 
 void json_parser_free(struct json_parser *p)
@@ -519,18 +520,21 @@ void json_parser_free(struct json_parser *p)
 
 void json_parser_trim(struct json_parser *p)
 {
-    if (p->cap * BYTES_PER_BYTE > JSON_KEEP_BYTES)
+    size_t text_bytes = p->cap * (2 + sizeof(*p->token)); /* two copies, and simdjson's offsets */
+    if (text_bytes + p->values_cap * sizeof(*p->values) > JSON_KEEP_BYTES)
         release(p);
 }
 
-/* How much of a long text will be read: of an array with too many elements not all. */
+/*
+ * How much of the text will be read. Of a long array with far too many elements, and so with small
+ * ones, that is not all; a look at its beginning shows it.
+ */
 static size_t relevant(const struct json_parser *p, struct str text)
 {
     uint32_t elements = 0, depth = 0;
     bool inside = false; /* a string */
-    if (text.n < LONG_BYTES)
-        return text.n;
-    for (size_t i = 0; i < text.n; i++) {
+    size_t seen = text.n < LONG_BYTES ? 0 : (size_t)SMALL_BYTES * p->max_elements;
+    for (size_t i = 0; i < seen && i < text.n; i++) {
         char c = text.p[i];
         if (c == '"')
             inside = !inside;
@@ -555,10 +559,9 @@ static void load(struct json_parser *p, struct str text)
     if (p->cap < p->n || p->index == NULL) {
         release(p);
         p->cap = p->n < TEXT_MIN ? TEXT_MIN : p->n;
-        p->values = mem_alloc(p->cap * (sizeof(*p->values) + 2) + JSON_PADDING);
+        p->text = mem_alloc(2 * p->cap + JSON_PADDING);
         p->index = json_index_new(p->cap);
     }
-    p->text = (char *)(p->values + p->cap);
     if (p->n != 0)
         memcpy(p->text, text.p, p->n);
     memset(p->text + p->n, 0, JSON_PADDING);
@@ -618,6 +621,11 @@ static bool read_text(struct json_parser *p)
         return fail_tokens(p);
     if (tokens_n == 0)
         return fail(p, p->n, "a value is missing");
+    if (p->values_cap < tokens_n) { /* no value has less than a token */
+        free(p->values);
+        p->values = mem_alloc(tokens_n * sizeof(*p->values));
+        p->values_cap = tokens_n;
+    }
     p->end = p->token + tokens_n;
     p->member_depth = p->text[*p->token] == '[' ? 2 : 1;
     if (!read_value(p, 1))

@@ -53,8 +53,9 @@ static sigset_t stop_signals(void)
     return set;
 }
 
-/* Threads made from here on have them blocked, too. */
-static void block_signals(void)
+/* Threads made from here on have them blocked, too. The descriptor to wait for them is made now,
+ * while there are some left. */
+static int block_signals(void)
 {
     sigset_t set = stop_signals();
     struct sigaction quit = {.sa_handler = quit_at_once};
@@ -63,26 +64,25 @@ static void block_signals(void)
     sigaction(SIGTERM, &quit, NULL);
     sigaction(SIGINT, &quit, NULL);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
+    return signalfd(-1, &set, SFD_CLOEXEC);
 }
 
 /* Until a signal says so, or a log has failed. From then on a signal quits at once. */
-static void wait_for_stop(const struct cluster *cluster)
+static void wait_for_stop(const struct cluster *cluster, int signals_fd)
 {
     sigset_t set = stop_signals();
     struct pollfd fds[] = {
-        {.fd = signalfd(-1, &set, SFD_CLOEXEC), .events = POLLIN},
+        {.fd = signals_fd, .events = POLLIN},
         {.fd = cluster_failure_fd(cluster), .events = POLLIN},
     };
     struct signalfd_siginfo taken;
 
-    assert(fds[0].fd >= 0);
     while (poll(fds, 2, -1) < 0)
         assert(errno == EINTR);
     if (fds[0].revents != 0) {
         ssize_t n = read(fds[0].fd, &taken, sizeof(taken));
         assert(n == sizeof(taken));
     }
-    close(fds[0].fd);
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }
 
@@ -148,7 +148,7 @@ static void tell_ready(const struct config *config, const struct cluster *cluste
 
 /* ---- all together */
 
-static int run_cluster(const struct config *config, struct frontend_shared *shared)
+static int run_cluster(const struct config *config, struct frontend_shared *shared, int signals_fd)
 {
     struct reactor_frontend_ops ops = frontend_ops;
     char error[CONFIG_ERROR_SIZE];
@@ -162,7 +162,7 @@ static int run_cluster(const struct config *config, struct frontend_shared *shar
         return 1;
     }
     tell_ready(config, cluster);
-    wait_for_stop(cluster);
+    wait_for_stop(cluster, signals_fd);
     cluster_stop(cluster);
     return cluster_join(cluster);
 }
@@ -172,12 +172,17 @@ int serve_run(const struct config *config)
     unsigned reactors = (unsigned)config->shards;
     char error[CONFIG_ERROR_SIZE];
 
-    block_signals();
+    int signals_fd = block_signals();
+    if (signals_fd < 0) {
+        fprintf(stderr, "atoll: cannot wait for signals: %s\n", strerror(errno));
+        return 1;
+    }
     raise_descriptor_limit();
     /* Large bodies stay in memory: h2o would put them into files under /tmp. */
     h2o_socket_buffer_mmap_settings.threshold = SIZE_MAX;
     if (listen_bind(config, reactors, &sockets, error, sizeof(error)) != 0) {
         fprintf(stderr, "atoll: %s\n", error);
+        close(signals_fd);
         return 1;
     }
     struct frontend_shared shared = {
@@ -193,7 +198,8 @@ int serve_run(const struct config *config)
     if (shared.figures == NULL)
         abort();
     memset((void *)shared.figures, 0, figures_bytes);
-    int status = run_cluster(config, &shared);
+    int status = run_cluster(config, &shared, signals_fd);
+    close(signals_fd);
     listen_unlink(&sockets);
     listen_close(&sockets);
     listen_free(&sockets);

@@ -118,7 +118,7 @@ static void answer_single(struct request *request, uint64_t seq, const struct co
         buf_add_literal(out, ",\"events\":[]}");
         return;
     }
-    char scratch[24];
+    char scratch[CORE_MADE_ID_BYTES];
     struct str made = core_event_made(event, scratch);
     if (made.p != NULL) {
         request->made = arena_copy(&request->arena, made);
@@ -245,21 +245,21 @@ static bool run_refuse(struct shard *shard, struct request *request, unsigned er
 /* The id of what a command made, from the command itself: for a repeated item of a batch, whose
  * answer holds no events. */
 static struct str made_by(const struct session *session, const struct core_command *command,
-                          const struct key_entry *entry, char scratch[24])
+                          const struct key_entry *entry, char scratch[CORE_MADE_ID_BYTES])
 {
-    struct core_event event = {.type = command->type, .seq = entry->seq, .f = command->f};
+    bool named = command->f.given >> CORE_FIELD_THREAD & 1;
     if (!(entry->flags & KEY_MADE))
         return (struct str){0};
-    if (command->type == CORE_SESSION_CREATE)
+    switch (command->type) {
+    case CORE_SESSION_CREATE:
         return session_id(session);
-    event.f.fresh = true;
-    if (command->type == CORE_MESSAGE_SEND ||
-        (command->type == CORE_THREAD_CREATE && !(command->f.given >> CORE_FIELD_THREAD & 1))) {
-        int n = snprintf(scratch, 24, "%c%llu", command->type == CORE_MESSAGE_SEND ? 'm' : 't',
-                         (unsigned long long)entry->seq);
-        return (struct str){scratch, (size_t)n};
+    case CORE_AGENT_REGISTER:
+        return command->f.agent;
+    case CORE_THREAD_CREATE:
+        return named ? command->f.thread : core_made_id('t', entry->seq, scratch);
+    default:
+        return core_made_id('m', entry->seq, scratch);
     }
-    return core_event_made(&event, scratch);
 }
 
 /* 1: this item was answered before and has been answered again; 0: it is new; -1: refused. */
@@ -268,7 +268,7 @@ static int item_again(struct shard *shard, struct session *session, struct reque
                       struct core_hash body)
 {
     struct key_entry *entry = keys_find(session, key, event_time(shard, session));
-    char scratch[24];
+    char scratch[CORE_MADE_ID_BYTES];
     if (entry == NULL)
         return 0;
     if (entry->body.low != body.low || entry->body.high != body.high) {
@@ -286,7 +286,7 @@ static void item_remember(struct shard *shard, struct session *session, struct r
                           struct core_hash key, struct core_hash body,
                           const struct core_event *event)
 {
-    char scratch[24];
+    char scratch[CORE_MADE_ID_BYTES];
     struct key_entry entry = {.key = key, .body = body, .ts_ms = event_time(shard, session)};
     entry.seq = core_session_seq(session->core);
     if (event != NULL) {
@@ -342,7 +342,7 @@ static bool run_command(struct shard *shard, struct session *session, struct req
     struct core_event event;
     struct core_hash key = {0}, body = {0};
     bool has_key = request->batch && item->key.p != NULL && item->bad == NULL;
-    char scratch[24];
+    char scratch[CORE_MADE_ID_BYTES];
 
     shard->stats.commands++;
     if (request->batch && run->at != 0)

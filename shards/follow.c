@@ -160,6 +160,13 @@ static void follow_read_done(struct history *history, int error)
 
 static void follow_read(struct shard *shard, struct session *session, struct request *request)
 {
+    struct str epoch = {session->epoch_text, strlen(session->epoch_text)};
+    if ((request->after_epoch.p != NULL && !str_equal(request->after_epoch, epoch)) ||
+        request->until > core_session_seq(session->core)) {
+        shard_refuse(shard, session, request, CORE_E_UNKNOWN_SESSION, "session",
+                     "the session was deleted, and what is asked for with it");
+        return;
+    }
     if (request->until > session->committed_seq) {
         shard_retry_committed(shard, session, request);
         return;
@@ -212,6 +219,7 @@ void follow_begin(struct shard *shard, struct session *session, struct request *
     const char *stale = positioned ? follow_stale(session, request) : NULL;
     if (positioned && stale == NULL && request->after < request->attached) {
         request->until = request->attached;
+        request->after_epoch = arena_copy(&request->arena, core_session_epoch(session->core));
         follow_read(shard, session, request);
         return;
     }

@@ -152,7 +152,7 @@ static void page_done(struct history *history, int error)
     struct page *page = page_of(history);
     if (error == 0) {
         page_write(history, page, &request->body);
-        shard_reply(shard, request);
+        shard_reply_committed(shard, history->session, request); /* it says where that stands */
     } else if (error == -ENOENT) {
         shard_refuse(shard, history->session, request, CORE_E_UNKNOWN_SESSION, "session",
                      "the session was deleted");
@@ -169,6 +169,10 @@ static void page_done(struct history *history, int error)
 static void page_start(struct shard *shard, struct session *session, struct request *request,
                        struct str name, history_visit *visit, bool descending)
 {
+    if (session->committed_seq == 0) { /* it has just been made */
+        shard_retry_committed(shard, session, request);
+        return;
+    }
     struct history *history = history_new(shard, session, request);
     struct page *page = mem_alloc(sizeof(*page));
     *page = (struct page){.name = name};
@@ -249,7 +253,7 @@ void query_list(struct shard *shard, struct request *request)
     struct str from = request->last_id.p != NULL ? request->last_id : request->cursor;
     struct session *at = session_after(shard, from);
     for (unsigned steps = 0; at != NULL; at = session_next(at)) {
-        if (++steps > LIST_STEPS) {
+        if (++steps > LIST_STEPS || at->busy) { /* half of a batch is nothing to show */
             request->last_id = arena_copy(&request->arena, request->last_id);
             shard_go_on(shard, request);
             return;

@@ -320,6 +320,7 @@ static void reactor_turn(struct reactor *reactor)
     if (reactor->io->ops->reap(reactor->io) != 0) {
         shard_commit(reactor->shard);
         reactor->io->ops->submit(reactor->io);
+        more = more || reactor->shard->stalled != NULL; /* there may be room now */
     }
     if (atomic_load_explicit(&cluster->failed, memory_order_relaxed) != NULL)
         (void)eventfd_write(cluster->failure_fd, 1); /* a full one has been heard already */
@@ -484,13 +485,12 @@ static int cluster_cpu(unsigned n)
     return -1;
 }
 
-static void *aligned_zeroed(size_t n, size_t size)
+/* Zeroed, and each on cache lines of its own. */
+static void *cluster_array(size_t n, size_t size)
 {
     void *p = aligned_alloc(CACHE_LINE_BYTES, n * size);
-    if (p == NULL)
-        return mem_alloc(SIZE_MAX); /* says so and ends the process */
-    memset(p, 0, n * size);
-    return p;
+    assert(p != NULL);
+    return memset(p, 0, n * size);
 }
 
 static struct cluster *cluster_new(const struct cluster_options *options)
@@ -500,9 +500,9 @@ static struct cluster *cluster_new(const struct cluster_options *options)
     unsigned n = options->shards;
     cluster->options = *options;
     cluster->size = n;
-    cluster->reactors = aligned_zeroed(n, sizeof(struct reactor));
-    cluster->to_shard = aligned_zeroed((size_t)n * n, sizeof(struct ring));
-    cluster->to_frontend = aligned_zeroed((size_t)n * n, sizeof(struct ring));
+    cluster->reactors = cluster_array(n, sizeof(struct reactor));
+    cluster->to_shard = cluster_array((size_t)n * n, sizeof(struct ring));
+    cluster->to_frontend = cluster_array((size_t)n * n, sizeof(struct ring));
     for (unsigned i = 0; i < n * n; i++) {
         ring_init(&cluster->to_shard[i], REQUEST_RING_ITEMS);
         ring_init(&cluster->to_frontend[i], REPLY_RING_ITEMS);

@@ -43,8 +43,7 @@ static inline void ring_init(struct ring *ring, uint32_t capacity)
 {
     assert(capacity != 0 && (capacity & (capacity - 1)) == 0);
     *ring = (struct ring){.capacity = capacity};
-    ring->items = calloc(capacity, sizeof(*ring->items)); /* pages are touched as they are used */
-    assert(ring->items != NULL);
+    ring->items = mem_zeroed(capacity, sizeof(*ring->items));
 }
 
 static inline void ring_free(struct ring *ring)

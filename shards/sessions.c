@@ -51,22 +51,14 @@ static void table_move_bucket(struct session_table *table)
     }
 }
 
-static struct session **table_allocate(uint32_t buckets)
-{
-    struct session **p = calloc(buckets, sizeof(*p));
-    if (p == NULL)
-        return mem_alloc(SIZE_MAX); /* says so and ends the process */
-    return p;
-}
-
 static void table_grow(struct session_table *table)
 {
     if (table->buckets[0] == NULL) {
-        table->buckets[0] = table_allocate(TABLE_BUCKETS_MIN);
+        table->buckets[0] = mem_zeroed(TABLE_BUCKETS_MIN, sizeof(struct session *));
         table->mask[0] = TABLE_BUCKETS_MIN - 1;
     } else if (table->buckets[1] == NULL && table->count > table->mask[0]) {
         table->mask[1] = table->mask[0] * 2 + 1;
-        table->buckets[1] = table_allocate(table->mask[1] + 1);
+        table->buckets[1] = mem_zeroed(table->mask[1] + 1, sizeof(struct session *));
         table->moved = 0;
     }
     for (int i = 0; i < TABLE_MOVES && table->buckets[1] != NULL; i++)

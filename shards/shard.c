@@ -342,6 +342,8 @@ static void shard_dispatch_session(struct shard *shard, struct session *session,
         follow_end(shard, session, request);
         return;
     case REQUEST_CANCEL:
+        inbox_cancel(shard, session, request);
+        return;
     case REQUEST_LIST:
     case REQUEST_STATUS:
         break;
@@ -355,8 +357,12 @@ void shard_unbusy(struct shard *shard, struct session *session)
     session->busy = false;
     session->pins++;
     while (!session->busy && session->queue != NULL) {
+        struct request *request = queue_take(&session->queue);
         session->queue_n--;
-        shard_dispatch_session(shard, session, queue_take(&session->queue));
+        if (shard->stalled != NULL) /* something before it waits for room: keep the order */
+            shard_stall(shard, request);
+        else
+            shard_dispatch_session(shard, session, request);
     }
     shard_unpin(shard, session);
 }
@@ -381,14 +387,15 @@ void shard_dispatch(struct shard *shard, struct request *request)
         return;
     }
     struct session *session = shard_session_of(shard, request);
-    if (request->kind == REQUEST_CANCEL || (session == NULL && request->kind == REQUEST_UNFOLLOW)) {
-        inbox_cancel(shard, session, request);
+    bool ends = request->kind == REQUEST_CANCEL || request->kind == REQUEST_UNFOLLOW;
+    if (session == NULL && ends) {
+        shard_reply(shard, request);
     } else if (session == NULL) {
         shard_refuse(shard, NULL, request, CORE_E_UNKNOWN_SESSION, "session",
                      "there is no session \"%.*s\"", (int)request->session.n, request->session.p);
     } else if (!session->busy) {
         shard_dispatch_session(shard, session, request);
-    } else if (session->queue_n < SESSION_QUEUE_MAX || request->kind == REQUEST_UNFOLLOW) {
+    } else if (session->queue_n < SESSION_QUEUE_MAX || ends) {
         queue_put(&session->queue, &session->queue_tail, request);
         session->queue_n++;
     } else {
@@ -484,6 +491,8 @@ int shard_tick(struct shard *shard)
 
 bool shard_pending(const struct shard *shard)
 {
+    if (shard->running != NULL) /* begun by a commit, after the turn */
+        return true;
     if (shard->stalled != NULL)
         return false; /* nothing is taken before the log has room again */
     for (unsigned f = 0; f < shard->frontends; f++) {

@@ -1830,12 +1830,12 @@ static void everything_at_once(void **state)
         }
     }
     assert_int_equal(all, faces * STORM_SENDS);
+    for (unsigned i = 0; i < faces * STORM_SESSIONS; i++)
+        follower_free(followers[i % faces][i / faces]);
     rig_restart(rig, faces);
     for (unsigned i = 0; i < STORM_SESSIONS; i++) {
         expect_storm_session(&storm, i);
         buf_free(&storm.seqs[i]);
-        for (unsigned f = 0; f < faces; f++)
-            follower_free(followers[f][i]);
     }
 }
 

@@ -313,17 +313,17 @@ static void an_object_has_its_bound(void **state)
     buf_free(&text);
 }
 
-/* A short text, and a long one by the blanks before it: both must have so many elements. */
+/* The text, and a long one by the blanks behind it: both must have so many elements. */
 static void assert_elements(struct json_parser *few, const char *text, uint32_t expected)
 {
     enum { BLANKS = 1024 * 1024 };
     struct buf whole = {0};
     const struct json_value *v;
-    memset(buf_reserve(&whole, BLANKS), ' ', BLANKS);
-    whole.n = BLANKS;
     buf_add(&whole, text, strlen(text));
-    for (size_t skip = 0; skip <= BLANKS; skip += BLANKS) {
-        struct str part = {whole.p + skip, whole.n - skip};
+    memset(buf_reserve(&whole, BLANKS), ' ', BLANKS);
+    whole.n += BLANKS;
+    for (size_t blanks = 0; blanks <= BLANKS; blanks += BLANKS) {
+        struct str part = {whole.p, whole.n - blanks};
         if (json_parse(few, part, &v, &error) != 0)
             fail_msg("%s: %s", text, error.text);
         assert_int_equal(v->size, expected);
