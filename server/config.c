@@ -1,5 +1,5 @@
 /*
- * config: one table of options, and the three sources that fill struct config from it.
+ * config: the three sources that fill struct config, by the table in config_options.c.
  *
  * Normal path: every source hands each value as text to put(), which parses and checks it by the
  * option's row. libcyaml reads the file with a schema made from the table in which every value is
@@ -12,121 +12,19 @@
 #define _GNU_SOURCE /* sched_getaffinity */
 #endif
 
-#include "server/config.h"
+#include "server/config_options.h"
 
-#include "core/base.h"
-
-#include <arpa/inet.h>
-#include <assert.h>
 #include <ctype.h>
 #include <cyaml/cyaml.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <netinet/in.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-static bool check_listen(const char *text);
-static bool check_host(const char *text);
-static bool check_origin(const char *text);
-
-#define KIB UINT64_C(1024)
-#define MIB (1024 * KIB)
-#define GIB (1024 * MIB)
-#define SECOND UINT64_C(1000)
-#define HOUR (3600 * SECOND)
-
-#define TEXT(flag, member, words, value, about)                                                    \
-    .name = (flag), .kind = CONFIG_STRING, .offset = offsetof(struct config, member),              \
-    .allowed = (words), .initial = (value), .help = (about)
-#define LIST(flag, member, low, words, test, value, about)                                         \
-    .name = (flag), .kind = CONFIG_LIST, .offset = offsetof(struct config, member), .min = (low),  \
-    .max = CONFIG_LIST_MAX, .allowed = (words), .check = (test), .initial = (value),               \
-    .help = (about)
-#define ENUM(flag, member, values, value, about)                                                   \
-    .name = (flag), .kind = CONFIG_ENUM, .offset = offsetof(struct config, member),                \
-    .allowed = (values), .initial = (value), .help = (about)
-#define NUMBER(what, flag, member, low, high, value, about)                                        \
-    .name = (flag), .kind = (what), .offset = offsetof(struct config, member), .min = (low),       \
-    .max = (high), .initial = (value), .help = (about)
-#define COUNT(...) NUMBER(CONFIG_COUNT, __VA_ARGS__)
-#define SIZE(...) NUMBER(CONFIG_SIZE, __VA_ARGS__)
-#define DURATION(...) NUMBER(CONFIG_DURATION, __VA_ARGS__)
-
-/* clang-format off */
-const struct config_option config_options[] = {
-    {TEXT("config", config, "a path", "",
-          "YAML file to read options from"), .not_in_file = true},
-    {LIST("listen", listen, 1,
-          "ADDR:PORT (an IPv4 address, an IPv6 address in brackets, or localhost) or unix:PATH",
-          check_listen, "127.0.0.1:8080", "address to listen on; port 0 takes a free one")},
-    {TEXT("data", data, "a path", "./atoll-data",
-          "directory of the log, made if it is not there")},
-    {COUNT("shards", shards, 0, CONFIG_SHARDS_MAX, "0",
-           "reactor threads and shards; 0: one per core the server may run on")},
-    {ENUM("durability", durability, "commit|relaxed", "commit",
-          "answer when a command is on disk, or when written and synced within 100 ms")},
-    {ENUM("io", io, "auto|uring|posix", "auto",
-          "what writes the log: io_uring, a helper thread, or the first that works")},
-    {DURATION("grace", grace_ms, 0, HOUR, "10s",
-              "time to finish what is open after SIGTERM")},
-    {LIST("allowed-host", allowed_hosts, 0, "a host name or address, with or without port",
-          check_host, "", "Host header to accept besides loopback and the addresses listened on")},
-    {LIST("allowed-origin", allowed_origins, 0, "an origin such as https://example.org",
-          check_origin, "", "Origin header to accept besides the server's own")},
-    {DURATION("heartbeat", heartbeat_ms, 100, HOUR, "15s",
-              "pause after which an idle stream gets a comment")},
-    {DURATION("write-timeout", write_timeout_ms, SECOND, HOUR, "60s",
-              "time a client may take nothing before its connection is closed")},
-    {COUNT("max-connections", max_connections, 1, 1000000, "10000",
-           "connections of the whole server; more are closed at once")},
-    {SIZE("segment-size", segment_size_bytes, MIB, GIB, "64MiB",
-          "size of one log file; at least 2 x max-batch-bytes + 1MiB")},
-    {SIZE("max-body", max_body_bytes, KIB, 64 * MIB, "1MiB",
-          "request body that is not a batch; at most max-batch-bytes")},
-    {COUNT("max-batch-commands", max_batch_commands, 1, 100000, "10000",
-           "commands in one batch")},
-    {SIZE("max-batch-bytes", max_batch_bytes, KIB, 64 * MIB, "16MiB",
-          "request body of a batch")},
-    {SIZE("max-content", max_content_bytes, 1, 16 * MIB, "256KiB",
-          "content of a message")},
-    {SIZE("max-data", max_data_bytes, 1, 16 * MIB, "64KiB",
-          "data of a message")},
-    {SIZE("max-text", max_text_bytes, 1, 64 * KIB, "1KiB",
-          "a name, note, description or summary")},
-    {COUNT("max-labels", max_labels, 0, 1024, "64",
-           "labels of a session or an agent")},
-    {SIZE("max-label-bytes", max_label_bytes, 1, 4 * KIB, "256",
-          "one label's key, and its value")},
-    {COUNT("max-agents", max_agents, 1, 100000, "1000",
-           "agents of a session")},
-    {COUNT("max-threads", max_threads, 1, 1000000, "10000",
-           "threads of a session")},
-    {COUNT("max-participants", max_participants, 1, 100000, "1000",
-           "participants of a thread")},
-    {COUNT("page-limit", page_limit, 1, 10000, "100",
-           "entries of a page where the request names no limit; at most page-limit-max")},
-    {COUNT("page-limit-max", page_limit_max, 1, 10000, "1000",
-           "entries of a page at most; a request for more gets these")},
-    {COUNT("window-messages", window_messages, 1, 10000, "100",
-           "newest messages of a thread kept in the state; for sessions made from now on")},
-    {SIZE("window-bytes", window_bytes, KIB, 64 * MIB, "1MiB",
-          "size of these messages; for sessions made from now on")},
-};
-/* clang-format on */
-
-#define OPTION_COUNT (sizeof(config_options) / sizeof(config_options[0]))
-const size_t config_option_count = OPTION_COUNT;
-
-enum { NAME_SIZE = 32, VALUE_SHOWN_MAX = 80 };
-
-_Static_assert(sizeof(enum config_durability) == sizeof(unsigned), "written as unsigned");
-_Static_assert(sizeof(enum config_io) == sizeof(unsigned), "written as unsigned");
+enum { VALUE_SHOWN_MAX = 80 };
 
 enum source { FROM_DEFAULT, FROM_FILE, FROM_ENV, FROM_FLAG };
 
@@ -134,290 +32,9 @@ struct loader {
     struct config *config;
     char *error;
     size_t error_size;
-    const char *path;                    /* of the file being read */
-    unsigned char sources[OPTION_COUNT]; /* which source set a list last: enum source */
+    const char *path;                          /* of the file being read */
+    unsigned char sources[CONFIG_OPTIONS_MAX]; /* which source set a list last: enum source */
 };
-
-/* ---- values ---- */
-
-struct unit {
-    const char *suffix;
-    uint64_t factor;
-};
-
-/* Largest first: a value is shown in the first that divides it. */
-static const struct unit no_units[] = {{"", 1}, {NULL, 0}};
-static const struct unit size_units[] = {
-    {"GiB", GIB},    {"MiB", MIB}, {"KiB", KIB}, {"GB", 1000000000},
-    {"MB", 1000000}, {"kB", 1000}, {"", 1},      {NULL, 0},
-};
-static const struct unit duration_units[] = {
-    {"h", HOUR}, {"min", 60 * SECOND}, {"s", SECOND}, {"ms", 1}, {NULL, 0},
-};
-
-static const struct unit *units_of(enum config_kind kind)
-{
-    return kind == CONFIG_SIZE ? size_units : kind == CONFIG_DURATION ? duration_units : no_units;
-}
-
-static int parse_number(const char *text, const struct unit *units, uint64_t *value)
-{
-    char *end;
-
-    if (!isdigit((unsigned char)text[0]))
-        return -EINVAL;
-    errno = 0;
-    uintmax_t number = strtoumax(text, &end, 10);
-    if (errno != 0)
-        return -EINVAL;
-    while (units->suffix != NULL && strcmp(units->suffix, end) != 0)
-        units++;
-    if (units->suffix == NULL || __builtin_mul_overflow(number, units->factor, value))
-        return -EINVAL;
-    return 0;
-}
-
-static void write_number(uint64_t value, const struct unit *units, char *out, size_t size)
-{
-    while (units->factor != 1 && (value == 0 || value % units->factor != 0))
-        units++;
-    snprintf(out, size, "%" PRIu64 "%s", value / units->factor, units->suffix);
-}
-
-/* The place of `text` among the values between '|' in `allowed`, or -EINVAL. */
-static int parse_enum(const char *text, const char *allowed)
-{
-    size_t length = strlen(text);
-
-    for (int place = 0;; place++) {
-        size_t n = strcspn(allowed, "|");
-        if (n == length && memcmp(allowed, text, n) == 0)
-            return place;
-        if (allowed[n] == '\0')
-            return -EINVAL;
-        allowed += n + 1;
-    }
-}
-
-static char *copy_text(const char *text)
-{
-    size_t size = strlen(text) + 1;
-    return memcpy(mem_alloc(size), text, size);
-}
-
-static void clear_list(struct config_list *list)
-{
-    for (size_t i = 0; i < list->count; i++)
-        free(list->items[i]);
-    free(list->items);
-    *list = (struct config_list){0};
-}
-
-static void *place_of(struct config *config, const struct config_option *option)
-{
-    return (char *)config + option->offset;
-}
-
-static int store_text(void *place, const struct config_option *option, const char *text)
-{
-    size_t length = strlen(text);
-
-    if (length == 0 || length > CONFIG_STRING_MAX || (option->check && !option->check(text)))
-        return -EINVAL;
-    if (option->kind == CONFIG_STRING) {
-        free(*(char **)place);
-        *(char **)place = copy_text(text);
-        return 0;
-    }
-    struct config_list *list = place;
-    if (list->count == option->max)
-        return -E2BIG;
-    list->items = mem_realloc(list->items, (list->count + 1) * sizeof(char *));
-    list->items[list->count++] = copy_text(text);
-    return 0;
-}
-
-/* Checks one value and sets it, or adds it to the list. -EINVAL: not allowed; -E2BIG: list full. */
-static int store_value(struct config *config, const struct config_option *option, const char *text)
-{
-    void *place = place_of(config, option);
-    uint64_t number;
-    int chosen;
-
-    switch (option->kind) {
-    case CONFIG_STRING:
-    case CONFIG_LIST:
-        return store_text(place, option, text);
-    case CONFIG_ENUM:
-        chosen = parse_enum(text, option->allowed);
-        if (chosen < 0)
-            return chosen;
-        *(unsigned *)place = (unsigned)chosen;
-        return 0;
-    default:
-        if (parse_number(text, units_of(option->kind), &number) != 0 || number < option->min ||
-            number > option->max)
-            return -EINVAL;
-        *(uint64_t *)place = number;
-        return 0;
-    }
-}
-
-int config_parse_listen(const char *text, struct sockaddr_storage *address, socklen_t *size_bytes)
-{
-    struct sockaddr_un *local = (struct sockaddr_un *)address;
-    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)address;
-    struct sockaddr_in *v4 = (struct sockaddr_in *)address;
-    char host[INET6_ADDRSTRLEN + 2];
-    uint64_t port;
-
-    memset(address, 0, sizeof(*address));
-    if (strncmp(text, "unix:", 5) == 0) {
-        size_t length = strlen(text + 5);
-        if (length == 0 || length >= sizeof(local->sun_path))
-            return -EINVAL;
-        local->sun_family = AF_UNIX;
-        memcpy(local->sun_path, text + 5, length);
-        *size_bytes = sizeof(*local);
-        return 0;
-    }
-    const char *colon = strrchr(text, ':');
-    if (colon == NULL || colon == text || (size_t)(colon - text) >= sizeof(host) ||
-        parse_number(colon + 1, no_units, &port) != 0 || port > UINT16_MAX)
-        return -EINVAL;
-    snprintf(host, sizeof(host), "%.*s", (int)(colon - text), text);
-    if (host[0] == '[' && colon[-1] == ']') {
-        host[strlen(host) - 1] = '\0';
-        *v6 = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port)};
-        *size_bytes = sizeof(*v6);
-        return inet_pton(AF_INET6, host + 1, &v6->sin6_addr) == 1 ? 0 : -EINVAL;
-    }
-    const char *literal = strcmp(host, "localhost") == 0 ? "127.0.0.1" : host;
-    *v4 = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-    *size_bytes = sizeof(*v4);
-    return inet_pton(AF_INET, literal, &v4->sin_addr) == 1 ? 0 : -EINVAL;
-}
-
-static bool check_listen(const char *text)
-{
-    struct sockaddr_storage address;
-    socklen_t size_bytes;
-    return config_parse_listen(text, &address, &size_bytes) == 0;
-}
-
-static bool check_host(const char *text)
-{
-    static const char allowed[] =
-        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._:[]";
-    size_t length = strlen(text);
-
-    return (isalnum((unsigned char)text[0]) || text[0] == '[') && length <= 255 &&
-           strspn(text, allowed) == length;
-}
-
-static bool check_origin(const char *text)
-{
-    const char *host = strstr(text, "://");
-    return host != NULL && host > text && islower((unsigned char)text[0]) &&
-           strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789+-.") == (size_t)(host - text) &&
-           check_host(host + 3);
-}
-
-/* ---- the table in words ---- */
-
-static void write_name(const struct config_option *option, const char *prefix, bool upper,
-                       char *out, size_t size)
-{
-    snprintf(out, size, "%s%s", prefix, option->name);
-    for (char *c = out; *c != '\0'; c++) {
-        if (*c == '-')
-            *c = '_';
-        else if (upper)
-            *c = (char)toupper((unsigned char)*c);
-    }
-}
-
-void config_write_env_name(const struct config_option *option, char *out, size_t size)
-{
-    write_name(option, "ATOLL_", true, out, size);
-}
-
-void config_write_key(const struct config_option *option, char *out, size_t size)
-{
-    write_name(option, "", false, out, size);
-}
-
-static void write_range(const struct config_option *option, const char *what, const char *how,
-                        char *out, size_t size)
-{
-    char low[NAME_SIZE];
-    char high[NAME_SIZE];
-
-    write_number(option->min, units_of(option->kind), low, sizeof(low));
-    write_number(option->max, units_of(option->kind), high, sizeof(high));
-    snprintf(out, size, "a %s from %s to %s%s", what, low, high, how);
-}
-
-static void write_choices(const char *allowed, char *out, size_t size)
-{
-    size_t used = 0;
-
-    out[0] = '\0';
-    while (used < size && *allowed != '\0') {
-        size_t n = strcspn(allowed, "|");
-        used += (size_t)snprintf(out + used, size - used, "%s%.*s", used == 0 ? "" : " or ", (int)n,
-                                 allowed);
-        allowed += n + (allowed[n] == '|');
-    }
-}
-
-void config_write_allowed(const struct config_option *option, char *out, size_t size)
-{
-    switch (option->kind) {
-    case CONFIG_COUNT:
-        write_range(option, "whole number", "", out, size);
-        break;
-    case CONFIG_SIZE:
-        write_range(option, "size", " (bytes, or with KiB, MiB, GiB, kB, MB, GB)", out, size);
-        break;
-    case CONFIG_DURATION:
-        write_range(option, "duration", " (with ms, s, min, h)", out, size);
-        break;
-    case CONFIG_ENUM:
-        write_choices(option->allowed, out, size);
-        break;
-    default:
-        snprintf(out, size, "%s", option->allowed);
-    }
-}
-
-void config_write_value(const struct config *config, const struct config_option *option, char *out,
-                        size_t size)
-{
-    const void *place = (const char *)config + option->offset;
-    const struct config_list *list = place;
-    const char *choice = option->allowed;
-    size_t used = 0;
-
-    switch (option->kind) {
-    case CONFIG_STRING:
-        snprintf(out, size, "%s", *(char *const *)place);
-        break;
-    case CONFIG_LIST:
-        out[0] = '\0';
-        for (size_t i = 0; i < list->count && used < size; i++)
-            used += (size_t)snprintf(out + used, size - used, "%s%s", i == 0 ? "" : ",",
-                                     list->items[i]);
-        break;
-    case CONFIG_ENUM:
-        for (unsigned i = *(const unsigned *)place; i > 0; i--)
-            choice = strchr(choice, '|') + 1;
-        snprintf(out, size, "%.*s", (int)strcspn(choice, "|"), choice);
-        break;
-    default:
-        write_number(*(const uint64_t *)place, units_of(option->kind), out, size);
-    }
-}
 
 /* ---- finding options and saying what is wrong ---- */
 
@@ -438,7 +55,7 @@ static int fail(struct loader *l, const char *format, ...)
 
 static const struct config_option *find_option(const char *name, size_t length)
 {
-    for (size_t i = 0; i < OPTION_COUNT; i++)
+    for (size_t i = 0; i < config_option_count; i++)
         if (strncmp(config_options[i].name, name, length) == 0 &&
             config_options[i].name[length] == '\0')
             return &config_options[i];
@@ -447,9 +64,9 @@ static const struct config_option *find_option(const char *name, size_t length)
 
 static const struct config_option *find_key(const char *key)
 {
-    char known[NAME_SIZE];
+    char known[CONFIG_NAME_SIZE];
 
-    for (size_t i = 0; i < OPTION_COUNT; i++) {
+    for (size_t i = 0; i < config_option_count; i++) {
         config_write_key(&config_options[i], known, sizeof(known));
         if (strcmp(known, key) == 0)
             return &config_options[i];
@@ -461,9 +78,9 @@ static const struct config_option *find_key(const char *key)
 static size_t name_distance(const char *a, size_t a_length, const char *b)
 {
     size_t b_length = strlen(b);
-    size_t row[NAME_SIZE];
+    size_t row[CONFIG_NAME_SIZE];
 
-    if (a_length >= NAME_SIZE || b_length >= NAME_SIZE)
+    if (a_length >= CONFIG_NAME_SIZE || b_length >= CONFIG_NAME_SIZE)
         return SIZE_MAX;
     for (size_t j = 0; j <= b_length; j++)
         row[j] = j;
@@ -489,7 +106,7 @@ static const struct config_option *find_nearest(const char *name, size_t length,
     const struct config_option *nearest = NULL;
     size_t least = 1 + length / 5;
 
-    for (size_t i = 0; i < OPTION_COUNT; i++) {
+    for (size_t i = 0; i < config_option_count; i++) {
         size_t distance = name_distance(name, length, config_options[i].name);
         if (distance <= least && !(in_file && config_options[i].not_in_file)) {
             least = distance == 0 ? 0 : distance - 1;
@@ -507,7 +124,7 @@ static size_t find_line(const char *path, const char *key);
 static void write_origin(struct loader *l, enum source source, const struct config_option *option,
                          char *out, size_t size)
 {
-    char key[NAME_SIZE];
+    char key[CONFIG_NAME_SIZE];
 
     if (source == FROM_FLAG) {
         snprintf(out, size, "--%s", option->name);
@@ -552,7 +169,7 @@ static void start_list(struct loader *l, enum source source, const struct config
 {
     unsigned char *last = &l->sources[option - config_options];
     if (option->kind == CONFIG_LIST && *last != source)
-        clear_list(place_of(l->config, option));
+        config_clear_list(config_place_of(l->config, option));
     *last = (unsigned char)source;
 }
 
@@ -560,7 +177,7 @@ static int put(struct loader *l, enum source source, const struct config_option 
                const char *text)
 {
     start_list(l, source, option);
-    int rc = store_value(l->config, option, text);
+    int rc = config_store_value(l->config, option, text);
     return rc == 0        ? 0
            : rc == -E2BIG ? refuse_shape(l, source, option)
                           : refuse(l, source, option, text);
@@ -602,7 +219,7 @@ static int load_flags(struct loader *l, int argc, char **argv)
 
 static int load_env_list(struct loader *l, const struct config_option *option, const char *text)
 {
-    char *copy = copy_text(text);
+    char *copy = config_copy_text(text);
     char *rest = copy;
     char *item;
     int rc = 0;
@@ -616,9 +233,9 @@ static int load_env_list(struct loader *l, const struct config_option *option, c
 /* Other variables named ATOLL_… are let be: container platforms set such for a service's name. */
 static int load_env(struct loader *l)
 {
-    char name[NAME_SIZE];
+    char name[CONFIG_NAME_SIZE];
 
-    for (size_t i = 0; i < OPTION_COUNT; i++) {
+    for (size_t i = 0; i < config_option_count; i++) {
         const struct config_option *option = &config_options[i];
         config_write_env_name(option, name, sizeof(name));
         const char *text = getenv(name);
@@ -645,15 +262,15 @@ struct file_value {
 struct file_schema {
     cyaml_schema_value_t item;
     cyaml_schema_value_t root;
-    cyaml_schema_field_t fields[OPTION_COUNT + 1];
-    char keys[OPTION_COUNT][NAME_SIZE];
+    cyaml_schema_field_t fields[CONFIG_OPTIONS_MAX + 1];
+    char keys[CONFIG_OPTIONS_MAX][CONFIG_NAME_SIZE];
 };
 
 /* What libcyaml said: the message, then the frames of its backtrace from the inside out. */
 struct file_report {
     char message[256];
-    char key[NAME_SIZE]; /* of the outermost frame, "" if there is none */
-    size_t line;         /* of the innermost frame, 0 if there is none */
+    char key[CONFIG_NAME_SIZE]; /* of the outermost frame, "" if there is none */
+    size_t line;                /* of the innermost frame, 0 if there is none */
 };
 
 /* The rest of `text` if it begins with `prefix`, else NULL. */
@@ -724,12 +341,12 @@ static void make_schema(struct file_schema *schema)
     memset(schema, 0, sizeof(*schema));
     schema->item =
         (cyaml_schema_value_t){CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 0, UINT32_MAX)};
-    for (size_t i = 0; i < OPTION_COUNT; i++) {
+    for (size_t i = 0; i < config_option_count; i++) {
         const struct config_option *option = &config_options[i];
         size_t offset = i * sizeof(struct file_value);
         if (option->not_in_file)
             continue;
-        config_write_key(option, schema->keys[i], NAME_SIZE);
+        config_write_key(option, schema->keys[i], CONFIG_NAME_SIZE);
         field->key = schema->keys[i];
         field->value = schema->item;
         field->value.flags = flags;
@@ -746,16 +363,16 @@ static void make_schema(struct file_schema *schema)
         }
         field++;
     }
-    schema->root = (cyaml_schema_value_t){
-        CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct file_value[OPTION_COUNT], schema->fields)};
+    schema->root = (cyaml_schema_value_t){CYAML_VALUE_MAPPING(
+        CYAML_FLAG_POINTER, struct file_value[CONFIG_OPTIONS_MAX], schema->fields)};
 }
 
 static int refuse_key(struct loader *l, const char *key)
 {
     const struct config_option *nearest = find_nearest(key, strlen(key), true);
     size_t line = find_line(l->path, key);
-    char known[NAME_SIZE];
-    char number[NAME_SIZE] = "";
+    char known[CONFIG_NAME_SIZE];
+    char number[CONFIG_NAME_SIZE] = "";
 
     if (line != 0)
         snprintf(number, sizeof(number), ":%zu", line);
@@ -827,7 +444,7 @@ static int load_file(struct loader *l, const char *path)
     cyaml_err_t code = cyaml_load_file(path, &config, &schema.root, (cyaml_data_t **)&values, NULL);
     if (code != CYAML_OK || report.message[0] != '\0')
         rc = refuse_file(l, code, &report);
-    for (size_t i = 0; values != NULL && i < OPTION_COUNT && rc == 0; i++)
+    for (size_t i = 0; values != NULL && i < config_option_count && rc == 0; i++)
         rc = put_file_value(l, &config_options[i], &values[i]);
     cyaml_free(&config, &schema.root, values, 0);
     return rc;
@@ -849,11 +466,11 @@ static uint64_t count_cores(void)
 static int refuse_pair(struct loader *l, const char *small, const char *rule, const char *large,
                        uint64_t value, uint64_t limit, enum config_kind kind)
 {
-    char value_text[NAME_SIZE];
-    char limit_text[NAME_SIZE];
+    char value_text[CONFIG_NAME_SIZE];
+    char limit_text[CONFIG_NAME_SIZE];
 
-    write_number(value, units_of(kind), value_text, sizeof(value_text));
-    write_number(limit, units_of(kind), limit_text, sizeof(limit_text));
+    config_write_number(value, kind, value_text, sizeof(value_text));
+    config_write_number(limit, kind, limit_text, sizeof(limit_text));
     return fail(l, "%s: %s is not allowed; must be %s %s, here %s", small, value_text, rule, large,
                 limit_text);
 }
@@ -881,13 +498,13 @@ static int settle(struct loader *l)
 static void set_defaults(struct config *config)
 {
     *config = (struct config){0};
-    for (size_t i = 0; i < OPTION_COUNT; i++) {
+    for (size_t i = 0; i < config_option_count; i++) {
         const struct config_option *option = &config_options[i];
         int rc = 0;
         if (option->initial[0] != '\0')
-            rc = store_value(config, option, option->initial);
+            rc = config_store_value(config, option, option->initial);
         else if (option->kind == CONFIG_STRING)
-            *(char **)place_of(config, option) = copy_text("");
+            *(char **)config_place_of(config, option) = config_copy_text("");
         assert(rc == 0);
     }
 }
@@ -937,17 +554,17 @@ int config_load_file(struct config *config, const char *path, char *error, size_
 
     set_defaults(config);
     free(config->config);
-    config->config = copy_text(path);
+    config->config = config_copy_text(path);
     return finish(&l, load_file(&l, path));
 }
 
 void config_free(struct config *config)
 {
-    for (size_t i = 0; i < OPTION_COUNT; i++) {
+    for (size_t i = 0; i < config_option_count; i++) {
         if (config_options[i].kind == CONFIG_STRING)
-            free(*(char **)place_of(config, &config_options[i]));
+            free(*(char **)config_place_of(config, &config_options[i]));
         else if (config_options[i].kind == CONFIG_LIST)
-            clear_list(place_of(config, &config_options[i]));
+            config_clear_list(config_place_of(config, &config_options[i]));
     }
     *config = (struct config){0};
 }
