@@ -20,13 +20,13 @@
 #include <xxhash.h>
 
 enum {
-    KEY_SLOTS_MIN = 16, /* a power of 2, as its doubles are */
-    TEXT_MIN = 4096,    /* bytes of text that there is room for from the start */
-    LONG_BYTES = 1024 * 1024,
-    SMALL_BYTES = 6,     /* of an element */
-    DIGITS_KEPT = 17,    /* any decimal of so many digits finds its way back from a double */
-    INTEGER_DIGITS = 15, /* any integer of so many is a double */
-    NUMBER_BYTES = 32    /* longest canonical text of a number, and more */
+    KEY_SLOTS_MIN = 16,       /* a power of 2, as its doubles are */
+    TEXT_MIN = 4096,          /* bytes of text that there is room for from the start */
+    LONG_BYTES = 1024 * 1024, /* a text from here on is looked at before it is read */
+    SMALL_BYTES = 6,          /* an element */
+    DIGITS_KEPT = 17,         /* any decimal of so many digits finds its way back from a double */
+    INTEGER_DIGITS = 15,      /* any integer of so many is a double */
+    NUMBER_BYTES = 32         /* longest canonical text of a number, and more */
 };
 
 enum fault { FAULT_NONE, FAULT_NUMBER, FAULT_NUL, FAULT_TWICE };

@@ -460,8 +460,7 @@ static bool shard_take_requests(struct shard *shard)
 
 void shard_commit(struct shard *shard)
 {
-    if (*shard->failed == NULL)
-        log_commit(shard->log);
+    log_commit(shard->log); /* also after another shard's log has failed: ours has not */
 }
 
 bool shard_turn(struct shard *shard, int64_t now_ms, int64_t wall_ms)
@@ -478,7 +477,7 @@ bool shard_turn(struct shard *shard, int64_t now_ms, int64_t wall_ms)
 
 int shard_tick(struct shard *shard)
 {
-    int wait = *shard->failed == NULL ? log_tick(shard->log, shard->now_ms) : -1;
+    int wait = log_tick(shard->log, shard->now_ms);
     /* A request stalled without a commit in flight waits for a segment or for space. */
     if (shard->stalled != NULL && (wait < 0 || wait > 10))
         wait = 10;
@@ -506,7 +505,7 @@ bool shard_idle(const struct shard *shard)
 {
     if (shard->stalled != NULL || shard->running != NULL || shard->histories != 0)
         return false;
-    return !shard_pending(shard) && (*shard->failed != NULL || log_idle(shard->log));
+    return !shard_pending(shard) && log_idle(shard->log);
 }
 
 /* ---- beginning and end */

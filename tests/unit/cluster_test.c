@@ -1497,6 +1497,8 @@ static void another_number_of_shards_loses_nothing(void **state)
 
 /* ---- big batches */
 
+enum { BIG = 40000 /* commands: many slices, however quick the machine */ };
+
 static struct call *big_batch(struct rig *rig, unsigned frontend, const char *session, unsigned n)
 {
     struct call *call = call_commands(rig, frontend, session, NULL);
@@ -1514,7 +1516,7 @@ static void a_big_batch_does_not_hold_up_other_sessions(void **state)
     populate_session(rig, "s1");
     populate_session(rig, "s2");
     struct call *calls[] = {
-        big_batch(rig, 0, "s1", 10000),
+        big_batch(rig, 0, "s1", BIG),
         call_commands(rig, 0, "s2", "message.send thread=general sender=ada content=x", NULL),
         call_new(rig, 0, request_for(REQUEST_VIEW, "s2"))};
     calls_send(calls, 3);
@@ -1522,10 +1524,10 @@ static void a_big_batch_does_not_hold_up_other_sessions(void **state)
         expect_error(call_wait(calls[i]), 0);
     assert_true(calls[1]->order < calls[0]->order);
     assert_true(calls[2]->order < calls[0]->order);
-    assert_int_equal(calls[0]->request->seq, 10005);
+    assert_int_equal(calls[0]->request->seq, BIG + 5);
     for (int i = 0; i < 3; i++)
         call_free(calls[i]);
-    assert_int_equal(count_events(rig, "s1"), 10005);
+    assert_int_equal(count_events(rig, "s1"), BIG + 5);
 }
 
 static void what_comes_for_a_busy_session_keeps_its_order(void **state)
@@ -1534,7 +1536,7 @@ static void what_comes_for_a_busy_session_keeps_its_order(void **state)
     enum { BEHIND = 60 };
     populate_session(rig, "s1");
     struct call *calls[1 + BEHIND];
-    calls[0] = big_batch(rig, 0, "s1", 10000);
+    calls[0] = big_batch(rig, 0, "s1", BIG);
     for (int i = 1; i <= BEHIND; i++) {
         if (i % 5 == 0)
             calls[i] = call_new(rig, 0, request_for(REQUEST_VIEW, "s1"));
@@ -1545,7 +1547,7 @@ static void what_comes_for_a_busy_session_keeps_its_order(void **state)
                 rig, 0, "s1", "message.send thread=general sender=bob content=y", NULL);
     }
     calls_send(calls, 1 + BEHIND);
-    uint64_t seq = 10005;
+    uint64_t seq = BIG + 5;
     for (int i = 0; i <= BEHIND; i++) {
         expect_error(call_wait(calls[i]), 0);
         if (i != 0 && i % 5 != 0)
@@ -1564,7 +1566,7 @@ static void a_queue_behind_a_busy_session_is_bounded(void **state)
     enum { BEHIND = SESSION_QUEUE_MAX + 10 };
     populate_session(rig, "s1");
     struct call **calls = mem_alloc((1 + BEHIND) * sizeof(*calls));
-    calls[0] = big_batch(rig, 0, "s1", 10000);
+    calls[0] = big_batch(rig, 0, "s1", BIG);
     for (int i = 1; i <= BEHIND; i++)
         calls[i] = call_new(rig, 0, request_for(REQUEST_VIEW, "s1"));
     calls_send(calls, 1 + BEHIND);
@@ -1590,7 +1592,7 @@ static void nothing_is_shown_of_a_batch_that_is_being_worked_on(void **state)
     struct rig *rig = *state;
     populate_session(rig, "s1");
     struct call *wait = held(inbox_call(rig, 0, "bob", false, true));
-    struct call *batch = big_batch(rig, 0, "s1", 10000);
+    struct call *batch = big_batch(rig, 0, "s1", BIG);
     request_add(batch->request, "message.send thread=none sender=ada content=x");
     batch->request->atomic = true; /* and so nothing of it will be applied */
     struct call *list = call_new(rig, 0, list_request((struct str){0}, 10));

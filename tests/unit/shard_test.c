@@ -454,7 +454,7 @@ static void a_repeated_answer_waits_for_nothing_but_the_first(void **state)
         assert_true(under_way(b, IO_FAKE_APPEND));
         read_all(b);
     }
-    struct ring_item item;
+    struct ring_item item = {0};
     assert_true(ring_pop(&b->replies[1], &item));
     assert_ptr_equal(reply_pointer(item), again);
     assert_true(again->replayed);
@@ -555,9 +555,9 @@ static void a_snapshot_and_the_frames_behind_it_leave_in_the_order_of_the_events
     expect_frame(b, 1, 77, 5, 5);
     expect_frame(b, 1, 77, 6, 7);
     expect(b, batch, 0);
-    expect(b, first, 0);
     /* What was on its way when it attached may come to it too: it is no later than `attached`. */
     expect_frame(b, 0, 88, 5, 5);
+    expect(b, first, 0);
     expect_frame(b, 0, 88, 6, 7);
     expect_reply(b, late, 0);
     assert_int_equal(late->attached, 7);
@@ -814,7 +814,7 @@ static void a_batch_in_slices_does_not_outlive_the_log(void **state)
     make_session(b);
     struct request *batch = message(NULL);
     batch->batch = true;
-    for (int i = 0; i < 9999; i++)
+    for (int i = 0; i < 40000; i++)
         request_add(batch, "message.send thread=general sender=ada content=x");
     struct request *other = send(b, command("s2", "session.create"));
     turn(b);
@@ -828,11 +828,14 @@ static void a_batch_in_slices_does_not_outlive_the_log(void **state)
     while (b->shard->running != NULL)
         turn(b);
     expect(b, batch, REQUEST_E_UNAVAILABLE);
-    expect(b, view, REQUEST_E_UNAVAILABLE);
+    assert_ptr_equal(reply_pointer(expect_item(b, 0, REPLY_REQUEST)), view);
+    assert_true(view->error == REQUEST_E_UNAVAILABLE || view->seq == 4);
+    request_free(view);
     assert_true(shard_idle(b->shard));
 }
 
-/* Another shard's log has failed: the process ends, and what this one holds is answered too. */
+/* Another shard's log has failed: the process ends. What this one holds is still written, and
+ * answered as it is; nothing further is taken. */
 static void what_is_held_is_answered_when_another_log_fails(void **state)
 {
     struct bench *b = *state;
@@ -842,10 +845,14 @@ static void what_is_held_is_answered_when_another_log_fails(void **state)
     struct request *building = send(b, message(NULL));
     turn(b);
     b->failed = strdup("the log of shard 1 failed");
+    struct request *late = send(b, message(NULL));
     complete(b, IO_FAKE_APPEND);
-    expect(b, flying, 0); /* it is on disk */
+    expect(b, flying, 0);
     turn(b);
-    expect(b, building, REQUEST_E_UNAVAILABLE);
+    expect(b, late, REQUEST_E_UNAVAILABLE);
+    assert_false(shard_idle(b->shard));
+    complete(b, IO_FAKE_APPEND);
+    expect(b, building, 0);
     assert_true(shard_idle(b->shard));
 }
 
@@ -995,7 +1002,7 @@ static void requests_wait_in_order_for_the_next_segment(void **state)
 {
     struct bench *b = *state;
     make_session(b);
-    enum { MANY = 40 };
+    enum { MANY = 120 };
     struct request *sent[MANY];
     for (int i = 0; i < MANY; i++) {
         sent[i] = message(NULL);
@@ -1049,11 +1056,9 @@ static void a_record_larger_than_a_batch_gets_its_turn_while_others_write(void *
     unsigned turns = 0;
     struct request *answered = NULL;
     while (answered == NULL && turns++ < 2000) {
-        struct request *other = command("s2", "session.update labels=a:b");
         char line[64];
         snprintf(line, sizeof(line), "session.update labels=turn:%u", turns);
-        read_command(&other->arena, request_text(other, line).p, &other->commands[0].command);
-        send_from(b, 1, other);
+        send_from(b, 1, command("s2", line));
         turn(b);
         while (io_fake_count(b->fake) != 0 && io_fake_kind(b->fake, 0) != IO_FAKE_APPEND)
             complete(b, io_fake_kind(b->fake, 0));
@@ -1113,7 +1118,7 @@ static void what_a_commit_begins_is_gone_on_with(void **state)
         batches[i]->batch = true;
         request_add(batches[i], "agent.register agent=ada");
         request_add(batches[i], "thread.create creator=ada name=G participants=ada thread=general");
-        for (int n = 0; n < 20000; n++)
+        for (int n = 0; n < 40000; n++)
             request_add(batches[i], "message.send thread=general sender=ada content=x");
     }
     send(b, batches[0]);
