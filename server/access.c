@@ -191,6 +191,8 @@ enum access_media access_media(struct str content_type)
 
     if (content_type.p == NULL)
         return ACCESS_MEDIA_NONE;
+    if (str_equal(content_type, STR("application/json"))) /* what nearly everybody sends */
+        return ACCESS_MEDIA_JSON;
     struct str type = trim(cut(&rest, ';'));
     while (rest.n != 0) {
         struct str parameter = trim(cut(&rest, ';'));

@@ -38,7 +38,7 @@ static void bench_start(struct bench *b)
     char error[512] = "";
     uint64_t torn_bytes = 0;
     struct datadir_options options = {
-        .path = b->scratch.path, .shards = FRONTENDS, .segment_bytes = b->segment_bytes};
+        .path = b->scratch.path, .shards = 1, .segment_bytes = b->segment_bytes};
     int result = datadir_open(&options, &b->dir, error, sizeof(error));
     if (result == 0)
         result = log_clean_tails(b->dir, &torn_bytes, error, sizeof(error));
@@ -56,6 +56,7 @@ static void bench_start(struct bench *b)
         result = shard_open(b->shard, LOG_COMMIT, error, sizeof(error));
     if (result != 0)
         fail_msg("the shard did not start: %s", error);
+    b->shard->frontends = FRONTENDS; /* more than shards, so that every session is here */
     for (int f = 0; f < FRONTENDS; f++) {
         ring_init(&b->requests[f], REQUEST_RING_ITEMS);
         ring_init(&b->replies[f], REPLY_RING_ITEMS);
@@ -390,18 +391,12 @@ static void every_kind_of_answer_waits_for_what_it_saw(void **state)
     struct request *unknown = command("s1", "message.send thread=none sender=ada content=x");
     struct request *same = command("s1", "agent.register agent=ada");
     struct request *held[] = {
-        keyed(message("bob"), "k"),
-        unknown,
-        same,
-        stale,
-        request_for(REQUEST_VIEW, "s1"),
-        thread,
-        list,
-        inbox_of_bob(false, false),
+        keyed(message("bob"), "k"),      unknown, same, stale,
+        request_for(REQUEST_VIEW, "s1"), thread,  list, inbox_of_bob(false, false),
         inbox_of_bob(false, true),
     };
-    static const unsigned errors[] = {0, CORE_E_UNKNOWN_THREAD, 0, CORE_E_EXPECTED_SEQ, 0, 0, 0,
-                                      0, 0};
+    static const unsigned errors[] = {0, CORE_E_UNKNOWN_THREAD, 0, CORE_E_EXPECTED_SEQ, 0, 0, 0, 0,
+                                      0};
     enum { HELD = sizeof(held) / sizeof(held[0]) };
     for (int i = 0; i < HELD; i++) {
         send(b, held[i]);
@@ -522,8 +517,8 @@ static void a_page_of_what_has_just_been_made_waits(void **state)
     struct request *ada = send(b, command("s1", "agent.register agent=ada"));
     settle(b);
     expect(b, ada, 0);
-    struct request *thread = send(
-        b, command("s1", "thread.create creator=ada name=G participants=ada thread=general"));
+    struct request *thread =
+        send(b, command("s1", "thread.create creator=ada name=G participants=ada thread=general"));
     struct request *messages = send(b, page_of(REQUEST_MESSAGES, 0));
     turn(b);
     read_all(b);
@@ -715,6 +710,46 @@ static void an_inbox_past_the_windows_is_answered_while_others_write(void **stat
         read_all(b);
     }
     expect(b, inbox, 0);
+}
+
+static void expect_whole_inbox(struct bench *b, bool batch_first)
+{
+    struct request *inbox = send_from(b, 1, inbox_of_bob(false, false));
+    turn(b);
+    assert_true(under_way(b, IO_FAKE_READ));
+    uint64_t first = b->shard->stats.history_records + CHAIN_STRIDE; /* the first chunk */
+    struct request *batch = command("s1", "thread.read thread=general agent=bob upto=12");
+    batch->batch = batch->atomic = true;
+    for (int i = 0; i < 40000; i++)
+        request_add(batch, "agent.update agent=ada note=x");
+    request_add(batch, "message.send thread=none sender=ada content=x");
+    send(b, batch);
+    turn(b);
+    assert_non_null(b->shard->running);
+    while (under_way(b, IO_FAKE_READ) && (!batch_first || b->shard->stats.history_records < first))
+        complete(b, IO_FAKE_READ);
+    while (b->shard->running != NULL)
+        turn(b);
+    settle(b);
+    expect(b, batch, CORE_E_REFUSED);
+    expect_reply(b, inbox, 0);
+    assert_non_null(strstr(text_of(inbox), "\"id\":\"m5\""));
+    assert_non_null(strstr(text_of(inbox), "\"id\":\"m14\""));
+    request_free(inbox);
+}
+
+/* The batch reads everything, and is undone in the end: before the log has been read, or after. */
+static void an_inbox_is_not_read_against_half_a_batch(void **state)
+{
+    struct bench *b = *state;
+    populate_past_the_windows(b);
+    for (int i = 0; i < CHAIN_STRIDE; i++) { /* the log is read in two chunks */
+        struct request *sent = send(b, message(NULL));
+        settle(b);
+        expect(b, sent, 0);
+    }
+    for (int round = 0; round < 2; round++)
+        expect_whole_inbox(b, round == 0);
 }
 
 static void a_record_that_cannot_be_read_back_is_said_so(void **state)
@@ -1006,10 +1041,11 @@ static void requests_wait_in_order_for_the_next_segment(void **state)
     struct request *sent[MANY];
     for (int i = 0; i < MANY; i++) {
         sent[i] = message(NULL);
-        sent[i]->commands[0].command.f.content = request_text(
-            sent[i], i % 2 == 0 ? "short" : "long-enough-to-need-more-room-than-the-other-one-"
-                                            "long-enough-to-need-more-room-than-the-other-one-"
-                                            "long-enough-to-need-more-room-than-the-other-one");
+        sent[i]->commands[0].command.f.content =
+            request_text(sent[i], i % 2 == 0 ? "short"
+                                             : "long-enough-to-need-more-room-than-the-other-one-"
+                                               "long-enough-to-need-more-room-than-the-other-one-"
+                                               "long-enough-to-need-more-room-than-the-other-one");
         send(b, sent[i]);
     }
     for (int i = 0; i < 20; i++) {
@@ -1159,6 +1195,7 @@ int main(int argc, char **argv)
         TEST(a_wait_hears_of_what_came_while_it_read_the_log, open_small_windows),
         TEST(a_wait_hears_of_what_was_not_committed_when_it_came, open_small_windows),
         TEST(an_inbox_past_the_windows_is_answered_while_others_write, open_small_windows),
+        TEST(an_inbox_is_not_read_against_half_a_batch, open_small_windows),
         TEST(a_record_that_cannot_be_read_back_is_said_so, open_bench),
         TEST(a_history_ends_with_the_life_it_reads, open_bench),
         TEST(a_failed_append_shows_nothing_of_what_it_held, open_bench),

@@ -60,9 +60,9 @@ struct face {
     /* Under the rig's mutex. */
     struct errand *errands, **errands_tail;
     /* The reactor's thread. */
-    bool deaf;            /* does not drain its mailbox */
-    bool abandons_waits;  /* drained() does not cancel them */
-    struct call *waits;   /* inbox waits that are out */
+    bool deaf;           /* does not drain its mailbox */
+    bool abandons_waits; /* drained() does not cancel them */
+    struct call *waits;  /* inbox waits that are out */
     bool waits_cancelled;
     uint64_t replies;
     struct follower *followers; /* not told to end yet */
@@ -111,14 +111,14 @@ struct call {
     struct errand errand;
     struct rig *rig;
     struct face *face;
-    struct request *request; /* back here when it is done */
-    int shard;               /* REQUEST_LIST, REQUEST_STATUS; -1: the session's */
+    struct request *request;         /* back here when it is done */
+    int shard;                       /* REQUEST_LIST, REQUEST_STATUS; -1: the session's */
     void (*then)(struct call *call); /* if set: on the reactor's thread, instead of `done` */
     void *owner;
-    int sent;                /* 0, or -EAGAIN: the mailbox has refused it */
+    int sent; /* 0, or -EAGAIN: the mailbox has refused it */
     bool done;
-    uint64_t order;          /* its reply was the face's n-th, from 1 */
-    struct call *wait_next;  /* in face->waits */
+    uint64_t order;         /* its reply was the face's n-th, from 1 */
+    struct call *wait_next; /* in face->waits */
 };
 
 struct call *call_new(struct rig *rig, unsigned frontend, struct request *request);
@@ -168,7 +168,7 @@ struct follower {
     uint64_t told; /* up to here, without a gap */
     uint64_t target;
     bool live;
-    bool detached; /* lost while it was asking */
+    bool detached;        /* lost while it was asking */
     struct frame **early; /* came while it was asking */
     unsigned early_n, early_cap;
 
