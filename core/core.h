@@ -145,16 +145,16 @@ struct core_fields {
     uint64_t upto;
     bool history;
     /* Worked out by decide, in events only. */
-    bool fresh;                     /* agent.registered: was not there before */
-    uint64_t read;                  /* participant_added, thread.read */
-    uint64_t *taken;                /* thread.read: afterwards */
+    bool fresh;      /* agent.registered: was not there before */
+    uint64_t read;   /* participant_added, thread.read */
+    uint64_t *taken; /* thread.read: afterwards */
     uint32_t taken_n;
-    uint32_t evicted;               /* message.sent: messages that leave the window */
-    uint64_t older;                 /* message.sent, thread.closed: count before the window then */
-    uint32_t window_messages;       /* session.created */
-    uint32_t window_bytes;          /* session.created */
-    struct core_ids threads;        /* agent.left: where it took part */
-    struct core_reading *readings;  /* inbox.acked: threads whose reading changed */
+    uint32_t evicted;              /* message.sent: messages that leave the window */
+    uint64_t older;                /* message.sent, thread.closed: count before the window then */
+    uint32_t window_messages;      /* session.created */
+    uint32_t window_bytes;         /* session.created */
+    struct core_ids threads;       /* agent.left: where it took part */
+    struct core_reading *readings; /* inbox.acked: threads whose reading changed */
     uint32_t readings_n;
 };
 
@@ -197,19 +197,19 @@ enum core_field {
 };
 
 enum core_kind {
-    KIND_ID,        /* struct str, the id rule */
-    KIND_TEXT,      /* struct str, UTF-8 without NUL, at most limits->*_bytes */
-    KIND_MESSAGE,   /* struct str, "m<seq>" */
-    KIND_JSON,      /* struct str, canonical JSON text */
-    KIND_LABELS,    /* struct core_labels */
-    KIND_IDS,       /* struct core_ids */
-    KIND_STATUS,    /* enum core_agent_status, a name in JSON */
-    KIND_I64,       /* int64_t, within +-(2^53-1) */
-    KIND_U64,       /* uint64_t, at most 2^53-1 */
-    KIND_U32,       /* uint32_t */
-    KIND_BOOL,      /* bool */
-    KIND_SEQS,      /* uint64_t *taken + count */
-    KIND_READINGS   /* struct core_reading * + count */
+    KIND_ID,      /* struct str, the id rule */
+    KIND_TEXT,    /* struct str, UTF-8 without NUL, at most limits->*_bytes */
+    KIND_MESSAGE, /* struct str, "m<seq>" */
+    KIND_JSON,    /* struct str, canonical JSON text */
+    KIND_LABELS,  /* struct core_labels */
+    KIND_IDS,     /* struct core_ids */
+    KIND_STATUS,  /* enum core_agent_status, a name in JSON */
+    KIND_I64,     /* int64_t, within +-(2^53-1) */
+    KIND_U64,     /* uint64_t, at most 2^53-1 */
+    KIND_U32,     /* uint32_t */
+    KIND_BOOL,    /* bool */
+    KIND_SEQS,    /* uint64_t *taken + count */
+    KIND_READINGS /* struct core_reading * + count */
 };
 
 enum {
@@ -225,7 +225,7 @@ struct core_field_spec {
     uint8_t field; /* enum core_field */
     uint8_t kind;  /* enum core_kind */
     uint8_t flags;
-    uint8_t limit; /* index into struct core_limits' uint32_t array view: enum core_limit */
+    uint8_t limit;   /* index into struct core_limits' uint32_t array view: enum core_limit */
     uint16_t offset; /* in struct core_fields */
     uint8_t name_n;  /* strlen(name) */
 };
@@ -356,6 +356,10 @@ struct str core_event_actor(const struct core_event *event);
 void json_add_string(struct buf *out, struct str s); /* quoted and escaped; null where p is NULL */
 void json_add_time(struct buf *out, int64_t ts_ms);  /* quoted RFC 3339, milliseconds, UTC */
 void json_add_labels(struct buf *out, const struct core_labels *labels);
+/* A problem object (RFC 9457) but for its closing brace, so that more members can follow. `name` is
+ * the last part of its type; `why` may be NULL. */
+void json_begin_problem(struct buf *out, int status, const char *name, const char *title,
+                        const struct core_refusal *why);
 
 /* ---- bytes */
 
@@ -397,11 +401,11 @@ struct core_inbox_query {
  */
 struct core_inbox {
     struct core_inbox_query query;
-    struct buf messages;  /* JSON objects, comma separated */
-    struct buf taken;     /* for the cursor: thread and seq of each message */
+    struct buf messages; /* JSON objects, comma separated */
+    struct buf taken;    /* for the cursor: thread and seq of each message */
     uint32_t count;
     uint32_t remaining;
-    uint64_t last_seq;    /* of the newest message in the answer */
+    uint64_t last_seq; /* of the newest message in the answer */
 };
 
 void core_inbox_begin(struct core_inbox *inbox, const struct core_inbox_query *query);

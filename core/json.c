@@ -397,3 +397,31 @@ void patch_labels(struct buf *out, struct str parent, struct str id,
         patch_end(out);
     }
 }
+
+static void add_text(struct buf *out, const char *text)
+{
+    json_add_string(out, (struct str){text, strlen(text)});
+}
+
+void json_begin_problem(struct buf *out, int status, const char *name, const char *title,
+                        const struct core_refusal *why)
+{
+    buf_add_literal(out, "{\"type\":\"/problems/");
+    buf_add(out, name, strlen(name));
+    buf_add_literal(out, "\",\"title\":");
+    add_text(out, title);
+    buf_add_literal(out, ",\"status\":");
+    buf_add_i64(out, status);
+    if (why != NULL && why->detail[0] != '\0') {
+        buf_add_literal(out, ",\"detail\":");
+        add_text(out, why->detail);
+    }
+    if (why != NULL && why->field != NULL) {
+        buf_add_literal(out, ",\"field\":");
+        add_text(out, why->field);
+    }
+    if (why != NULL && why->seq != 0 && (status == 409 || status == 412)) {
+        buf_add_literal(out, ",\"seq\":");
+        buf_add_u64(out, why->seq);
+    }
+}

@@ -223,8 +223,9 @@ static void result_problem(struct request *request, unsigned error, const struct
     buf_add_literal(&request->body, "{\"status\":");
     buf_add_u64(&request->body, (uint64_t)request_error_status(error));
     buf_add_literal(&request->body, ",\"error\":");
-    answer_problem(&request->body, error, why);
-    buf_add_byte(&request->body, '}');
+    json_begin_problem(&request->body, request_error_status(error), request_error_name(error),
+                       request_error_title(error), why);
+    buf_add_literal(&request->body, "}}");
 }
 
 static bool run_refuse(struct shard *shard, struct request *request, unsigned error,

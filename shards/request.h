@@ -147,7 +147,8 @@ struct request {
     uint32_t count;     /* LIST: how many; last_id: where the page ends */
     struct str last_id; /* in the arena */
     /* FOLLOW: events (after, upto] as a frame (NULL: none), all being sent up to `upto`; where it
-     * attached, frames with first_seq > attached will be delivered for `feed` from now on. Where
+     * attached, frames with first_seq > attached will be delivered for `feed` from now on; ones
+     * with last_seq <= attached may still be under way and are to be passed over. Where
      * upto < attached, ask for (upto, attached] with `until`. */
     struct frame *frame;
     uint64_t upto;

@@ -388,11 +388,6 @@ void frame_builder_add(struct frame_builder *builder, unsigned wants,
 struct frame *frame_builder_take(struct frame_builder *builder);
 void frame_builder_free(struct frame_builder *builder);
 
-/* ---- answer.c: JSON of answers */
-
-/* A problem object as it stands in the results of a batch. */
-void answer_problem(struct buf *out, unsigned error, const struct core_refusal *why);
-
 /* ---- recovery.c */
 
 int recovery_run(struct shard *shard, char *error, size_t error_size);

@@ -1653,6 +1653,41 @@ static void it_stops_cleanly_with_waits_held_and_feeds_open(void **state)
     free(view);
 }
 
+static void it_stops_when_the_grace_has_run_out(void **state)
+{
+    struct rig *rig = *state;
+    rig_stop(rig);
+    rig->options.grace_ms = 20;
+    rig_start(rig);
+    populate_session(rig, "s1");
+    struct call *wait = held(inbox_call(rig, 1, "bob", false, true));
+    rig_linger(rig, 1);
+    rig_stop(rig);
+    assert_false(wait->done);
+    call_free(wait); /* it went down with its shard */
+}
+
+/* Then there is an fdatasync to wait for. */
+static void it_stops_cleanly_when_commits_are_relaxed(void **state)
+{
+    struct rig *rig = *state;
+    rig_stop(rig);
+    rig->options.durability = LOG_RELAXED;
+    rig_start(rig);
+    populate_session(rig, "s1");
+    char *view = rig_view(rig, 0, "s1");
+    for (int i = 0; i < 5; i++) {
+        rig_restart(rig, 3);
+        expect_same_view(rig, 1, "s1", view);
+        rig_do(rig, 2, "s1", "session.update labels=a:b");
+        uint64_t seq = rig_do(rig, 2, "s1", "session.update labels=a:null");
+        assert_int_equal(seq, 7 + 2 * i);
+        free(view);
+        view = rig_view(rig, 0, "s1");
+    }
+    free(view);
+}
+
 static void it_stops_again_and_again_while_commands_are_under_way(void **state)
 {
     struct rig *rig = *state;
@@ -1911,6 +1946,8 @@ static int run_with(enum io_kind kind, const char *name)
         TEST(a_queue_behind_a_busy_session_is_bounded, open_large_segments),
         TEST(nothing_is_shown_of_a_batch_that_is_being_worked_on, open_large_segments),
         TEST(it_stops_cleanly_with_waits_held_and_feeds_open, open_three),
+        TEST(it_stops_when_the_grace_has_run_out, open_three),
+        TEST(it_stops_cleanly_when_commits_are_relaxed, open_three),
         TEST(it_stops_again_and_again_while_commands_are_under_way, open_three),
         TEST(everything_at_once, open_four),
     };

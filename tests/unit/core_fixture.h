@@ -147,7 +147,7 @@ static inline void read_command(struct arena *a, const char *line, struct core_c
 {
     struct str rest = str_of(line);
     struct str word;
-    struct str name;
+    struct str name = {0};
     memset(command, 0, sizeof(*command));
     cut(&rest, ' ', &word);
     command->type = core_type_of_command(word);

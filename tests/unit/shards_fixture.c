@@ -136,6 +136,18 @@ void rig_deafen(struct rig *rig, unsigned frontend, bool deaf)
     rig_run(rig, frontend, &deafen.errand);
 }
 
+static void run_linger(struct face *face, struct errand *errand)
+{
+    face->lingers = true;
+    errand_done(face->rig, errand);
+}
+
+void rig_linger(struct rig *rig, unsigned frontend)
+{
+    struct errand errand = {.run = run_linger};
+    rig_run(rig, frontend, &errand);
+}
+
 /* ---- calls */
 
 struct call *call_new(struct rig *rig, unsigned frontend, struct request *request)
@@ -661,8 +673,8 @@ static void face_poll(void *frontend, int max_wait_ms)
 static bool face_drained(void *frontend)
 {
     struct face *face = frontend;
-    if (face->abandons_waits)
-        return true;
+    if (face->lingers)
+        return false;
     for (struct call *at = face->waits; at != NULL && !face->waits_cancelled; at = at->wait_next) {
         struct request *request = request_for(REQUEST_CANCEL, NULL);
         request->session = arena_copy(&request->arena, at->request->session);

@@ -27,7 +27,7 @@
 
 #include <pthread.h>
 
-enum { RIG_FACES_MAX = 4, RIG_PATIENCE_S = 30 };
+enum { RIG_FACES_MAX = 4, RIG_PATIENCE_S = 60 };
 
 struct rig;
 struct face;
@@ -60,9 +60,9 @@ struct face {
     /* Under the rig's mutex. */
     struct errand *errands, **errands_tail;
     /* The reactor's thread. */
-    bool deaf;           /* does not drain its mailbox */
-    bool abandons_waits; /* drained() does not cancel them */
-    struct call *waits;  /* inbox waits that are out */
+    bool deaf;          /* does not drain its mailbox */
+    bool lingers;       /* never says that it has drained */
+    struct call *waits; /* inbox waits that are out */
     bool waits_cancelled;
     uint64_t replies;
     struct follower *followers; /* not told to end yet */
@@ -91,6 +91,8 @@ void rig_restart(struct rig *rig, unsigned shards);
 void rig_run(struct rig *rig, unsigned frontend, struct errand *errand);
 void rig_post(struct rig *rig, unsigned frontend, struct errand *errand);
 void rig_deafen(struct rig *rig, unsigned frontend, bool deaf);
+/* From now on it never says that it has drained: it has to be stopped by the grace's end. */
+void rig_linger(struct rig *rig, unsigned frontend);
 
 void rig_lock(struct rig *rig);
 void rig_unlock(struct rig *rig);
