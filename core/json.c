@@ -420,7 +420,7 @@ void json_begin_problem(struct buf *out, int status, const char *name, const cha
         buf_add_literal(out, ",\"field\":");
         add_text(out, why->field);
     }
-    if (why != NULL && why->seq != 0 && (status == 409 || status == 412)) {
+    if (why != NULL && (status == 412 || (status == 409 && why->seq != 0))) {
         buf_add_literal(out, ",\"seq\":");
         buf_add_u64(out, why->seq);
     }

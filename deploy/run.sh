@@ -39,7 +39,7 @@ EOT
     cat
 }
 
-need_packages "${atoll_packages[@]}"
+need_packages "${atoll_packages[@]}" curl
 [[ -x $root/build/atoll ]] || echo "Building Atoll in $root/build" >&2
 build_tree "$root/build" atoll -DCMAKE_BUILD_TYPE=Release
 exec "$root/build/atoll" serve "$@" > >(explain)

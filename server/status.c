@@ -31,6 +31,9 @@ static void serve_ready(struct exchange *exchange)
         exchange_refuse(exchange, REQUEST_E_UNAVAILABLE, &why);
     } else if (reactor_stopping(reactor)) {
         exchange_refuse_text(exchange, REQUEST_E_UNAVAILABLE, NULL, "The server is about to stop.");
+    } else if (cluster_full(reactor_cluster(reactor))) {
+        exchange_refuse_text(exchange, REQUEST_E_UNAVAILABLE, NULL,
+                             "The disk is full: sessions can be read, not changed.");
     } else {
         answer_text(exchange, ANSWER_JSON, STR("{\"ready\":true}"));
     }

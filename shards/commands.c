@@ -37,8 +37,6 @@ struct run {
     struct core_refusal why;
 };
 
-enum { RECORD_HINT_BYTES = 512 /* a small command with its overhead */ };
-
 static struct run *run_new(struct shard *shard)
 {
     struct run *run = shard->spare_run;
@@ -329,8 +327,11 @@ static bool expected_met(const struct session *session, uint64_t expected, struc
     if (seq == expected)
         return true;
     *why = (struct core_refusal){.code = CORE_E_EXPECTED_SEQ, .field = "expected_seq", .seq = seq};
-    snprintf(why->detail, sizeof(why->detail), "the session stands at seq %llu, not at %llu",
-             (unsigned long long)seq, (unsigned long long)expected);
+    if (seq == 0)
+        snprintf(why->detail, sizeof(why->detail), "the session does not exist");
+    else
+        snprintf(why->detail, sizeof(why->detail), "the session stands at seq %llu, not at %llu",
+                 (unsigned long long)seq, (unsigned long long)expected);
     return false;
 }
 
@@ -447,8 +448,10 @@ static void run_no_room(struct shard *shard, struct session *session, struct req
                      "these commands are more than one record of the log can hold");
     } else if (result == -ENOSPC) {
         shard->stats.no_space++;
+        shard_set_full(shard, true);
         shard_refuse(shard, session, request, REQUEST_E_NO_SPACE, NULL,
-                     "the disk that holds the log is full; reading goes on");
+                     "the disk under %s is full: make room there; reading goes on meanwhile",
+                     datadir_path(shard->dir));
     } else {
         shard_refuse(shard, session, request, REQUEST_E_UNAVAILABLE, NULL, "the log has failed");
     }
@@ -544,6 +547,28 @@ static bool run_slice(struct shard *shard, struct session *session, struct reque
     return true;
 }
 
+/* Whether If-Match, if there is one, says where the session stands. False: answered. */
+static bool stands_as_expected(struct shard *shard, struct session *session,
+                               struct request *request)
+{
+    struct str epoch = {session->epoch_text, strlen(session->epoch_text)};
+    if (request->expected_epoch.p == NULL)
+        return true;
+    commands_stand(session, request);
+    if (session->core != NULL && request->seq == request->expected_seq &&
+        str_equal(epoch, request->expected_epoch))
+        return true;
+    request->refusal.seq = request->seq;
+    if (session->core == NULL)
+        shard_refuse(shard, session, request, CORE_E_EXPECTED_SEQ, "If-Match",
+                     "the session does not exist");
+    else
+        shard_refuse(shard, session, request, CORE_E_EXPECTED_SEQ, "If-Match",
+                     "the session stands at \"%s-%llu\"", session->epoch_text,
+                     (unsigned long long)request->seq);
+    return false;
+}
+
 /* Key, expected seq, room: what is looked at before anything is decided. False: answered. */
 static bool run_begin(struct shard *shard, struct session *session, struct request *request)
 {
@@ -563,19 +588,8 @@ static bool run_begin(struct shard *shard, struct session *session, struct reque
             return false;
         }
     }
-    if (request->expected_epoch.p != NULL) {
-        struct str epoch = {session->epoch_text, strlen(session->epoch_text)};
-        uint64_t seq = session->core != NULL ? core_session_seq(session->core) : 0;
-        if (seq == 0 || seq != request->expected_seq ||
-            !str_equal(epoch, request->expected_epoch)) {
-            request->refusal.seq = seq;
-            commands_stand(session, request);
-            shard_refuse(shard, session, request, CORE_E_EXPECTED_SEQ, "If-Match",
-                         "the session stands at \"%s-%llu\"", session->epoch_text,
-                         (unsigned long long)seq);
-            return false;
-        }
-    }
+    if (!stands_as_expected(shard, session, request))
+        return false;
     int room = log_reserve(shard->log, RECORD_HINT_BYTES);
     if (room == -EAGAIN) {
         shard_stall(shard, request);
@@ -609,8 +623,7 @@ void commands_execute(struct shard *shard, struct session *session, struct reque
     session->pins++;
     bool going_on = request->work != NULL;
     if (!going_on && session->core == NULL && !commands_create(request)) {
-        shard_refuse(shard, session, request, CORE_E_UNKNOWN_SESSION, "session",
-                     "there is no session \"%.*s\"", (int)request->session.n, request->session.p);
+        shard_refuse_unknown(shard, session, request);
     } else if (going_on || run_begin(shard, session, request)) {
         bool all = run_slice(shard, session, request);
         struct run *run = request->work;
@@ -632,21 +645,12 @@ void commands_execute(struct shard *shard, struct session *session, struct reque
 
 void commands_delete(struct shard *shard, struct session *session, struct request *request)
 {
-    struct str epoch = {session->epoch_text, strlen(session->epoch_text)};
-    uint64_t seq = session->core != NULL ? core_session_seq(session->core) : 0;
     if (session->core == NULL) {
-        shard_refuse(shard, session, request, CORE_E_UNKNOWN_SESSION, "session",
-                     "there is no session \"%.*s\"", (int)request->session.n, request->session.p);
+        shard_refuse_unknown(shard, session, request);
         return;
     }
-    if (request->expected_epoch.p != NULL &&
-        (seq != request->expected_seq || !str_equal(epoch, request->expected_epoch))) {
-        request->refusal.seq = seq;
-        shard_refuse(shard, session, request, CORE_E_EXPECTED_SEQ, "If-Match",
-                     "the session stands at \"%s-%llu\"", session->epoch_text,
-                     (unsigned long long)seq);
+    if (!stands_as_expected(shard, session, request))
         return;
-    }
     int room = log_reserve_tombstone(shard->log, 0);
     if (room == -EAGAIN) {
         shard_stall(shard, request);
@@ -663,7 +667,7 @@ void commands_delete(struct shard *shard, struct session *session, struct reques
         .type = LOG_RECORD_TOMBSTONE,
         .session = session_id(session),
         .epoch = session->epoch,
-        .seq = seq + 1,
+        .seq = core_session_seq(session->core) + 1,
         .ts_ms = event_time(shard, session),
         .previous = session->head,
     };

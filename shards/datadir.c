@@ -2,7 +2,7 @@
  * datadir: the data directory. It holds
  *
  *   manifest              what counts (format: manifest.h)
- *   manifest.tmp          the next manifest, while it is being written
+ *   manifest.next         the next manifest while it is being written, and room for it before
  *   lock                  empty; locked (flock) as long as a process has the directory open
  *   segment-00000001.log  the segments of all logs (format: log_format.h)
  *
@@ -50,11 +50,12 @@ enum {
     CHUNKS = MANIFEST_SEGMENTS_MAX / CHUNK_SLOTS,
     ZEROS_BYTES = 1 << 20,        /* of a new segment, written in one go */
     MANIFEST_MAX_BYTES = 1 << 28, /* a larger file is none; all segments there can be need less */
+    MANIFEST_SPARE_BYTES = 16 * 1024, /* beside twice what the present one needs */
     LOCK_RETRY_MS = 20,
 };
 
 #define MANIFEST_NAME "manifest"
-#define MANIFEST_TEMPORARY_NAME "manifest.tmp"
+#define MANIFEST_SPARE_NAME "manifest.next"
 #define LOCK_NAME "lock"
 #define SEGMENT_PREFIX "segment-"
 #define SEGMENT_SUFFIX ".log"
@@ -220,6 +221,19 @@ uint64_t datadir_segment_size(const struct datadir *dir, uint32_t number)
 /* The manifest's file. */
 
 /*
+ * Room for the next manifest is taken beforehand: a disk that is full must not keep a start, a stop
+ * or a new generation from saying so. Where there is none left, the next manifest has to find it.
+ */
+static void keep_spare_manifest(const struct datadir *dir, size_t text_bytes)
+{
+    int fd = openat(dir->fd, MANIFEST_SPARE_NAME, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    if (fd >= 0) {
+        (void)fallocate(fd, 0, 0, (off_t)(text_bytes * 2 + MANIFEST_SPARE_BYTES));
+        close(fd);
+    }
+}
+
+/*
  * Replaces the manifest. *placed: whether the new one may have taken the old one's place, which
  * with an error means that nobody knows which of them a crash would leave.
  */
@@ -229,25 +243,24 @@ static int write_manifest(const struct datadir *dir, const struct manifest *mani
     int result = 0;
     *placed = false;
     manifest_format(manifest, &text);
-    int fd =
-        openat(dir->fd, MANIFEST_TEMPORARY_NAME, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600);
+    /* Written over what it holds, into the room it has, and cut to its length after. */
+    int fd = openat(dir->fd, MANIFEST_SPARE_NAME, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
     if (fd < 0) {
         result = -errno;
     } else {
         result = write_all(fd, text.p, text.n, 0);
-        if (result == 0 && fsync(fd) != 0)
+        if (result == 0 && (ftruncate(fd, (off_t)text.n) != 0 || fsync(fd) != 0))
             result = -errno;
         close(fd);
     }
-    buf_free(&text);
     if (result == 0) {
         *placed = true;
-        if (renameat(dir->fd, MANIFEST_TEMPORARY_NAME, dir->fd, MANIFEST_NAME) != 0 ||
+        if (renameat(dir->fd, MANIFEST_SPARE_NAME, dir->fd, MANIFEST_NAME) != 0 ||
             fsync(dir->fd) != 0)
             result = -errno;
-    } else if (fd >= 0) {
-        unlinkat(dir->fd, MANIFEST_TEMPORARY_NAME, 0);
     }
+    keep_spare_manifest(dir, text.n);
+    buf_free(&text);
     return result;
 }
 
@@ -315,8 +328,7 @@ static int open_directory(struct datadir *dir, const struct refusal *refusal)
  * leaves, and what a file system has at its root. */
 static bool is_harmless(const char *name)
 {
-    static const char *const names[] = {".", "..", LOCK_NAME, MANIFEST_TEMPORARY_NAME,
-                                        "lost+found"};
+    static const char *const names[] = {".", "..", LOCK_NAME, MANIFEST_SPARE_NAME, "lost+found"};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         if (strcmp(name, names[i]) == 0)
             return true;
@@ -456,8 +468,7 @@ static int remove_left_over(void *ctx, const char *name)
 {
     struct datadir *dir = ctx;
     uint32_t number = segment_number(name);
-    bool is_temporary = strcmp(name, MANIFEST_TEMPORARY_NAME) == 0;
-    if (is_temporary || (number != 0 && manifest_find_segment(&dir->manifest, number) == NULL))
+    if (number != 0 && manifest_find_segment(&dir->manifest, number) == NULL)
         unlinkat(dir->fd, name, 0);
     return 0;
 }

@@ -198,8 +198,7 @@ static const char *follow_stale(const struct session *session, const struct requ
 void follow_begin(struct shard *shard, struct session *session, struct request *request)
 {
     if (session->core == NULL) {
-        shard_refuse(shard, session, request, CORE_E_UNKNOWN_SESSION, "session",
-                     "there is no session \"%.*s\"", (int)request->session.n, request->session.p);
+        shard_refuse_unknown(shard, session, request);
         return;
     }
     for (const struct feed *feed = session->feeds; feed != NULL; feed = feed->next) {

@@ -12,11 +12,11 @@
 #include <stdlib.h>
 
 enum wait_state {
-    WAIT_WAITING, /* nothing to do before there is news */
-    WAIT_MARKED,  /* there is news, not yet in the log */
-    WAIT_TRYING,  /* queued, held for a commit, being read, or answered: leave it alone */
+    WAIT_WAITING,      /* nothing to do before there is news */
+    WAIT_MARKED,       /* there is news, not yet in the log */
+    WAIT_TRYING,       /* queued, held for a commit, being read, or answered: leave it alone */
     WAIT_TRYING_AGAIN, /* as WAIT_TRYING, and there is news that this try may not see */
-    WAIT_OVER     /* as WAIT_TRYING, and not to wait again */
+    WAIT_OVER          /* as WAIT_TRYING, and not to wait again */
 };
 
 static void waiters_add(struct shard *shard, struct session *session, struct request *request)
@@ -130,8 +130,8 @@ static void inbox_read_done(struct history *history, int error)
     struct core_inbox inbox = history->u.inbox;
     /* Who takes part in what has changed while we read: threads joined with history may have been
      * passed over already. Begin again. */
-    bool changed = session->core != NULL &&
-                   (session->busy || session->membership_seq > history->last_seq);
+    bool changed =
+        session->core != NULL && (session->busy || session->membership_seq > history->last_seq);
     session->pins++;
     history_free(history);
     if (error == 0 && !changed) {
@@ -166,8 +166,7 @@ void inbox_query(struct shard *shard, struct session *session, struct request *r
     if (request->wait && request->work == NULL)
         waiters_add(shard, session, request);
     if (session->core == NULL) {
-        shard_refuse(shard, session, request, CORE_E_UNKNOWN_SESSION, "session",
-                     "there is no session \"%.*s\"", (int)request->session.n, request->session.p);
+        shard_refuse_unknown(shard, session, request);
         return;
     }
     if (!core_session_has_agent(session->core, request->inbox.agent)) {

@@ -19,6 +19,10 @@ enum {
     SLICE_NS = 1000 * 1000,
     /* Sessions that one turn looks at for a list: the rest in the next. */
     LIST_STEPS = 2000,
+    /* What a small command takes in the log: without room for it none is even decided. */
+    RECORD_HINT_BYTES = 512,
+    /* How often a shard whose disk is full looks whether there is room again. */
+    FULL_LOOK_MS = 1000,
     /* Requests queued behind a busy session (a batch in slices): 503 for the next. */
     SESSION_QUEUE_MAX = 1024,
     /* Idempotency keys kept for a session: the oldest leaves. And for how long, in event time. */

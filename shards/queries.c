@@ -14,13 +14,11 @@ static bool query_find(struct shard *shard, struct session *session, struct requ
         commands_stand(session, request);
         return true;
     }
-    shard_refuse(shard, session, request, CORE_E_UNKNOWN_SESSION, "session",
-                 "there is no session \"%.*s\"", (int)request->session.n, request->session.p);
+    shard_refuse_unknown(shard, session, request);
     return false;
 }
 
-static bool query_find_thread(struct shard *shard, struct session *session,
-                                struct request *request)
+static bool query_find_thread(struct shard *shard, struct session *session, struct request *request)
 {
     if (!query_find(shard, session, request))
         return false;

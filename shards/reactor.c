@@ -67,7 +67,8 @@ struct cluster {
     /* Written once or seldom, read once a turn: start, stop and failure are no messages to anyone
      * in particular, so they are flags and not rings. */
     _Atomic(const char *) failed;
-    int failure_fd; /* an eventfd, written when `failed` is */
+    _Atomic uint64_t full; /* a bit for each shard whose disk is full */
+    int failure_fd;        /* an eventfd, written when `failed` is */
     atomic_bool stop;
     atomic_uint drained; /* reactors whose frontend has nothing left */
 
@@ -404,6 +405,7 @@ static int reactor_recover(struct reactor *reactor, char *error, size_t error_si
         .io = reactor->io,
         .limits = &cluster->options.limits,
         .failed = &cluster->failed,
+        .full = &cluster->full,
     };
     return shard_new(&options, &reactor->shard, error, error_size);
 }
@@ -599,6 +601,11 @@ int cluster_join(struct cluster *cluster)
 const char *cluster_failed(const struct cluster *cluster)
 {
     return atomic_load(&cluster->failed);
+}
+
+bool cluster_full(const struct cluster *cluster)
+{
+    return atomic_load_explicit(&cluster->full, memory_order_relaxed) != 0;
 }
 
 int cluster_failure_fd(const struct cluster *cluster)

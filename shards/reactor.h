@@ -62,7 +62,9 @@ int cluster_join(struct cluster *cluster);
 /* Not NULL: a log has failed, and this is why; the frontend should answer 503 and let the process
  * end. Any thread. */
 const char *cluster_failed(const struct cluster *cluster);
-/* Becomes readable then. Any thread; the cluster's own. */
+/* Whether a shard cannot write because its disk is full. Any thread. */
+bool cluster_full(const struct cluster *cluster);
+/* Becomes readable when a log has failed. Any thread; the cluster's own. */
 int cluster_failure_fd(const struct cluster *cluster);
 struct cluster *reactor_cluster(struct reactor *reactor);
 

@@ -283,6 +283,12 @@ void shard_append(struct shard *shard, struct session *session, const struct log
     session->pins++;
 }
 
+void shard_refuse_unknown(struct shard *shard, struct session *session, struct request *request)
+{
+    shard_refuse(shard, session, request, CORE_E_UNKNOWN_SESSION, "session",
+                 "there is no session \"%.*s\"", (int)request->session.n, request->session.p);
+}
+
 /* ---- in: dispatch */
 
 static void queue_put(struct request **first, struct request ***tail, struct request *request)
@@ -391,8 +397,7 @@ void shard_dispatch(struct shard *shard, struct request *request)
     if (session == NULL && ends) {
         shard_reply(shard, request);
     } else if (session == NULL) {
-        shard_refuse(shard, NULL, request, CORE_E_UNKNOWN_SESSION, "session",
-                     "there is no session \"%.*s\"", (int)request->session.n, request->session.p);
+        shard_refuse_unknown(shard, NULL, request);
     } else if (!session->busy) {
         shard_dispatch_session(shard, session, request);
     } else if (session->queue_n < SESSION_QUEUE_MAX || ends) {
@@ -463,11 +468,34 @@ void shard_commit(struct shard *shard)
     log_commit(shard->log); /* also after another shard's log has failed: ours has not */
 }
 
+void shard_set_full(struct shard *shard, bool full)
+{
+    uint64_t bit = UINT64_C(1) << shard->number;
+    shard->full_look_ms = shard->now_ms + FULL_LOOK_MS;
+    if (shard->is_full == full)
+        return;
+    shard->is_full = full;
+    if (full)
+        atomic_fetch_or(shard->full, bit);
+    else
+        atomic_fetch_and(shard->full, ~bit);
+    fprintf(stderr, "atoll: shard %u: the disk under %s %s\n", shard->number,
+            datadir_path(shard->dir),
+            full ? "is full; commands are refused, reading goes on" : "has room again");
+}
+
+static void shard_look_for_room(struct shard *shard)
+{
+    if (shard->is_full && shard->now_ms >= shard->full_look_ms)
+        shard_set_full(shard, log_reserve(shard->log, RECORD_HINT_BYTES) == -ENOSPC);
+}
+
 bool shard_turn(struct shard *shard, int64_t now_ms, int64_t wall_ms)
 {
     shard->now_ms = now_ms;
     shard->wall_ms = wall_ms;
     shard_flush_outboxes(shard);
+    shard_look_for_room(shard);
     shard_take_stalled(shard);
     shard_take_running(shard);
     bool more = shard_take_requests(shard);
@@ -481,6 +509,8 @@ int shard_tick(struct shard *shard)
     /* A request stalled without a commit in flight waits for a segment or for space. */
     if (shard->stalled != NULL && (wait < 0 || wait > 10))
         wait = 10;
+    if (shard->is_full && (wait < 0 || wait > FULL_LOOK_MS))
+        wait = FULL_LOOK_MS;
     for (unsigned f = 0; f < shard->frontends; f++) {
         if (shard->outboxes[f].first != NULL)
             wait = 0;
@@ -520,6 +550,7 @@ int shard_new(const struct shard_options *options, struct shard **made, char *er
         .io = options->io,
         .limits = *options->limits,
         .failed = options->failed,
+        .full = options->full,
         .epochs = datadir_starts(options->dir) << 32,
         .frontends = datadir_shards(options->dir),
     };

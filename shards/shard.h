@@ -134,6 +134,11 @@ struct shard {
      * written once in a process's life, and every reactor has to see it. */
     _Atomic(const char *) *failed;
 
+    /* The cluster's: a bit for each shard that cannot write because its disk is full. */
+    _Atomic uint64_t *full;
+    bool is_full;
+    int64_t full_look_ms; /* monotonic: when to see whether there is room again */
+
     /* Rings, by frontend; owned by the cluster. */
     unsigned frontends;
     struct ring *requests[DATADIR_SHARDS_MAX];
@@ -168,6 +173,7 @@ struct shard_options {
     struct io *io;
     const struct core_limits *limits;
     _Atomic(const char *) *failed;
+    _Atomic uint64_t *full;
 };
 
 /* Recovers the shard's sessions. Reactor's thread. 0 or -errno with a sentence. */
@@ -197,6 +203,10 @@ void shard_retry_committed(struct shard *shard, struct session *session, struct 
 void shard_refuse(struct shard *shard, struct session *session, struct request *request,
                   unsigned error, const char *field, const char *format, ...)
     __attribute__((format(printf, 6, 7)));
+/* 404: there is no such session. */
+void shard_refuse_unknown(struct shard *shard, struct session *session, struct request *request);
+/* Says on stderr and to /readyz that the disk is full, or has room again. */
+void shard_set_full(struct shard *shard, bool full);
 /* Puts a request first in line for when the log has room again. */
 void shard_stall(struct shard *shard, struct request *request);
 /* Goes on with a request (and its session, which is busy) in the next turn. */

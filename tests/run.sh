@@ -31,8 +31,8 @@ for part in "${parts[@]}"; do
     }
 done
 
-packages=("${atoll_packages[@]}" clang libcmocka-dev valgrind wrk curl libcurl4-openssl-dev
-    libjansson-dev util-linux)
+packages=("${atoll_packages[@]}" clang libclang-rt-dev llvm libcmocka-dev curl
+    libcurl4-openssl-dev libjansson-dev util-linux)
 command -v node >/dev/null || packages+=(nodejs)
 command -v npm >/dev/null || packages+=(npm)
 need_packages "${packages[@]}" || exit 1

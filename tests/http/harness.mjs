@@ -661,9 +661,10 @@ export function parseAnswer(bytes) {
   const [first, ...lines] = bytes.subarray(0, split).toString('latin1').split('\r\n');
   const headers = Object.fromEntries(lines.map((l) =>
     [l.slice(0, l.indexOf(':')).toLowerCase(), l.slice(l.indexOf(':') + 1).trim()]));
-  const body = bytes.subarray(split + 4);
+  const length = Number(headers['content-length'] ?? Infinity);
+  const body = bytes.subarray(split + 4).subarray(0, length); // what follows is the next answer's
   const text = body.toString('utf8');
-  const complete = body.length >= Number(headers['content-length'] ?? Infinity);
+  const complete = body.length >= length;
   const isJson = complete && /json/.test(headers['content-type'] ?? '');
   const json = isJson ? JSON.parse(text) : undefined;
   return { status: Number(first.split(' ')[1]), headers, text, json, complete };

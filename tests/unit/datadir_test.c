@@ -290,7 +290,7 @@ static void segments_are_added_from_many_threads(void **state)
 static void left_overs_are_removed_and_nothing_else(void **state)
 {
     struct fixture *f = *state;
-    static const char *const ours[] = {"segment-00000009.log", "manifest.tmp"};
+    static const char *const ours[] = {"segment-00000009.log", "segment-00000010.log"};
     static const char *const theirs[] = {"segment-9.log", "segment-00000001.log.bak", "notes",
                                          "segment-00000000.log", "segment-12345678.log"};
     make_three_segments(f);
@@ -312,7 +312,7 @@ static void a_first_start_that_was_cut_short_is_gone_on_with(void **state)
     assert_int_equal(mkdir(f->path, 0700), 0);
     assert_int_equal(mkdir(in_data(f, "lost+found"), 0700), 0);
     file_write(in_data(f, "lock"), "", 0);
-    file_write(in_data(f, "manifest.tmp"), "atoll-", 6);
+    file_write(in_data(f, "manifest.next"), "atoll-", 6);
     open_dir(f);
     assert_int_equal(datadir_starts(f->dir), 1);
     assert_true(file_exists(in_data(f, "lost+found")));
@@ -648,13 +648,41 @@ static void a_full_disk_leaves_nothing_behind(void **state)
     assert_int_equal(result, -ENOSPC);
     assert_in_range(count, 3, 6);
     assert_int_equal(datadir_segments(f->dir, 0, 0, NULL, 0), count);
-    assert_false(file_exists(in_data(f, "manifest.tmp")));
     char name[32];
     datadir_segment_name((uint32_t)count + 1, name);
     assert_false(file_exists(in_data(f, name)));
     close_dir(f, true);
     open_dir(f);
     assert_int_equal(datadir_segments(f->dir, 0, 0, NULL, 0), count);
+    close_dir(f, true);
+    assert_int_equal(umount(f->path), 0);
+}
+
+static void fill_disk(const char *path)
+{
+    char block[512] = {0};
+    int fd = open(path, O_CREAT | O_WRONLY | O_APPEND, 0600);
+    assert_true(fd >= 0);
+    while (write(fd, block, sizeof(block)) > 0)
+        ;
+    assert_int_equal(errno, ENOSPC);
+    close(fd);
+}
+
+static void a_full_disk_does_not_keep_from_starting(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(mkdir(f->path, 0700), 0);
+    if (mount("tmpfs", f->path, "tmpfs", 0, "size=400k") != 0)
+        skip();
+    open_dir(f);
+    uint64_t starts = datadir_starts(f->dir);
+    fill_disk(in_data(f, "filler"));
+    for (unsigned i = 1; i <= 4; i++) {
+        close_dir(f, i % 2 == 0);
+        open_dir(f);
+        assert_int_equal(datadir_starts(f->dir), starts + i);
+    }
     close_dir(f, true);
     assert_int_equal(umount(f->path), 0);
 }
@@ -693,6 +721,7 @@ int main(void)
         TEST(a_directory_in_use_is_refused_until_it_is_free),
         TEST(a_segment_that_cannot_be_made_leaves_nothing_behind),
         TEST(a_full_disk_leaves_nothing_behind),
+        TEST(a_full_disk_does_not_keep_from_starting),
     };
     return cmocka_run_group_tests_name("datadir", tests, NULL, NULL);
 }

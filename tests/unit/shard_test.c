@@ -22,6 +22,7 @@ struct bench {
     struct shard *shard;
     struct ring requests[FRONTENDS], replies[FRONTENDS];
     _Atomic(const char *) failed;
+    _Atomic uint64_t full; /* what /readyz goes by */
     struct core_limits limits;
     uint64_t segment_bytes;
     int64_t now_ms;
@@ -49,6 +50,7 @@ static void bench_start(struct bench *b)
         .io = bench_io(b),
         .limits = &b->limits,
         .failed = &b->failed,
+        .full = &b->full,
     };
     if (result == 0)
         result = shard_new(&shard_options, &b->shard, error, sizeof(error));
@@ -994,6 +996,27 @@ static void it_goes_on_when_there_is_room_again(void **state)
     expect_seq(b, seq);
 }
 
+static void a_full_disk_is_told_until_there_is_room_again(void **state)
+{
+    struct bench *b = *state;
+    make_session(b);
+    assert_int_equal(b->full, 0);
+    fill(b);
+    assert_int_equal(b->full, 1);
+    turn(b);
+    assert_int_equal(b->full, 1);
+    /* Nobody sends anything: the shard looks for itself. */
+    while (b->full != 0) {
+        b->now_ms += FULL_LOOK_MS;
+        io_fake_advance_ms(b->fake, FULL_LOOK_MS);
+        assert_in_range(shard_tick(b->shard), 0, FULL_LOOK_MS);
+        turn(b);
+        while (under_way(b, IO_FAKE_JOB))
+            complete(b, IO_FAKE_JOB);
+    }
+    assert_int_equal(shard_tick(b->shard), -1);
+}
+
 static void a_session_can_be_deleted_on_a_full_disk(void **state)
 {
     struct bench *b = *state;
@@ -1204,6 +1227,7 @@ int main(int argc, char **argv)
         TEST(what_is_held_is_answered_when_another_log_fails, open_bench),
         TEST(a_full_disk_refuses_commands_and_changes_nothing, open_small_segments),
         TEST(it_goes_on_when_there_is_room_again, open_small_segments),
+        TEST(a_full_disk_is_told_until_there_is_room_again, open_small_segments),
         TEST(a_session_can_be_deleted_on_a_full_disk, open_small_segments),
         TEST(a_new_session_that_has_no_room_is_not_there, open_small_segments),
         TEST(requests_wait_in_order_for_the_next_segment, open_small_segments),
