@@ -42,3 +42,11 @@ void call_read_headers(const h2o_req_t *req, struct call_headers *headers)
             take_other(header, headers);
     }
 }
+
+void call_read_target(const h2o_req_t *req, struct arena *scratch, struct call *call)
+{
+    call->target = str_of(req->input.path);
+    call->host = router_take_authority(&call->target, scratch);
+    if (call->host.p == NULL)
+        call->host = str_of(req->input.authority);
+}

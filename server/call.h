@@ -15,11 +15,15 @@ struct call_headers {
 };
 
 struct call {
+    struct str host;   /* the Host, or that of a target that is a whole URL */
+    struct str target; /* path and query */
     struct query query;
     struct call_headers headers;
     struct str body;
 };
 
+/* Host and target of the request line. */
+void call_read_target(const h2o_req_t *req, struct arena *scratch, struct call *call);
 /* One pass over the request's headers. */
 void call_read_headers(const h2o_req_t *req, struct call_headers *headers);
 

@@ -55,15 +55,14 @@ static bool check_host(struct exchange *exchange, struct str host)
     return true;
 }
 
-static bool check_access(struct exchange *exchange, const struct call_headers *headers)
+static bool check_access(struct exchange *exchange, const struct call *call)
 {
-    const h2o_req_t *req = exchange->req;
-    struct str host = {req->input.authority.base, req->input.authority.len};
+    const struct access *access = &exchange->frontend->shared->access;
+    struct str origin = call->headers.origin;
 
-    if (!check_host(exchange, host))
+    if (!check_host(exchange, call->host))
         return false;
-    if (headers->origin.p != NULL &&
-        !access_origin_allowed(&exchange->frontend->shared->access, headers->origin, host)) {
+    if (origin.p != NULL && !access_origin_allowed(access, origin, call->host)) {
         exchange_refuse_text(exchange, PROBLEM_E_FORBIDDEN_ORIGIN, "Origin",
                              "This Origin is not allowed here; see --allowed-origin.");
         return false;
@@ -78,11 +77,10 @@ static bool read_call(struct exchange *exchange, struct call *call)
     const struct config *config = frontend->shared->config;
     const h2o_req_t *req = exchange->req;
     struct str method = {req->input.method.base, req->input.method.len};
-    struct str target = {req->input.path.base, req->input.path.len};
     struct query_limits limits = {(uint32_t)config->page_limit, (uint32_t)config->page_limit_max};
     struct core_refusal why;
 
-    int rc = router_match(method, target, &frontend->scratch, &exchange->match, &why);
+    int rc = router_match(method, call->target, &frontend->scratch, &exchange->match, &why);
     if (rc == 0)
         rc = query_parse(exchange->match.query, exchange->match.route, &limits, &frontend->scratch,
                          &call->query, &why);
@@ -134,8 +132,9 @@ static int on_req(h2o_handler_t *self, h2o_req_t *req)
     struct call call;
 
     arena_reset(&frontend->scratch);
+    call_read_target(req, &frontend->scratch, &call);
     call_read_headers(req, &call.headers);
-    if (!check_access(exchange, &call.headers) || !read_call(exchange, &call))
+    if (!check_access(exchange, &call) || !read_call(exchange, &call))
         return 0;
     bool probe = exchange->match.route == ROUTE_HEALTH || exchange->match.route == ROUTE_READY;
     if (frontend->draining_ms != 0 && !probe)
@@ -486,23 +485,45 @@ static void end_waits(struct frontend *frontend)
     }
 }
 
-/* Nothing of a request has come on this connection, or it has had its time. */
-static bool is_idle(const struct connection *connection, bool lingered)
+/* Nothing of a request has come on this connection. */
+static bool is_silent(const struct connection *connection)
 {
     int unread = 0;
-    if (connection->exchanges != 0)
-        return false;
-    if (lingered)
-        return true;
     (void)ioctl(h2o_socket_get_fd(connection->sock), FIONREAD, &unread);
     return unread == 0 && connection->sock->input->size == 0;
 }
 
-static void close_idle(struct frontend *frontend, bool lingered)
+/*
+ * The next request on an idle connection may be under way: it is waited for, and answered. Then our
+ * side is shut first: closed at once, what crosses the FIN would be met with a reset. What comes
+ * from then on is not carried out, and who does not close has one more look's time.
+ */
+static void close_if_idle(struct connection *connection, int64_t now_ms)
+{
+    int fd = h2o_socket_get_fd(connection->sock);
+
+    if (connection->exchanges != 0) {
+        connection->idle_ms = 0;
+        return;
+    }
+    if (connection->ended) {
+        (void)shutdown(fd, SHUT_RDWR);
+        return;
+    }
+    if (connection->idle_ms == 0)
+        connection->idle_ms = now_ms;
+    int64_t idle_ms = now_ms - connection->idle_ms;
+    if (idle_ms < FRONTEND_IDLE_LINGER_MS ||
+        (idle_ms < FRONTEND_LINGER_MS && !is_silent(connection)))
+        return;
+    connection->ended = true;
+    (void)shutdown(fd, SHUT_WR);
+}
+
+static void close_idle(struct frontend *frontend, int64_t now_ms)
 {
     for (struct connection *c = frontend->connections; c != NULL; c = c->next)
-        if (is_idle(c, lingered))
-            (void)shutdown(h2o_socket_get_fd(c->sock), SHUT_RDWR);
+        close_if_idle(c, now_ms);
 }
 
 static bool frontend_drained(void *p)
@@ -519,7 +540,7 @@ static bool frontend_drained(void *p)
     if (now_ms >= frontend->drain_look_ms) {
         frontend->drain_look_ms = now_ms + DRAIN_LOOK_MS;
         end_waits(frontend);
-        close_idle(frontend, now_ms - frontend->draining_ms >= FRONTEND_LINGER_MS);
+        close_idle(frontend, now_ms);
     }
     return frontend->connections == NULL && frontend->outbox.first == NULL &&
            mailbox_outstanding(frontend->mailbox) == 0;

@@ -3,6 +3,7 @@
 #include "server/problem.h"
 
 #include <stdio.h>
+#include <strings.h>
 
 enum { SEGMENTS_MAX = 7, LABEL_SEPARATOR = ':' };
 
@@ -210,6 +211,35 @@ static int take_ids(const struct place *place, const struct str *segments, unsig
             rc = take_id(&match->thread, segments[i], "thread", why);
     }
     return rc;
+}
+
+/* How much of it is "http://" or "https://", in any case. */
+static size_t scheme_length(struct str target)
+{
+    static const struct str schemes[] = {{"http://", 7}, {"https://", 8}};
+    for (unsigned i = 0; i < 2; i++)
+        if (target.n >= schemes[i].n && strncasecmp(target.p, schemes[i].p, schemes[i].n) == 0)
+            return schemes[i].n;
+    return 0;
+}
+
+struct str router_take_authority(struct str *target, struct arena *scratch)
+{
+    size_t start = target->n != 0 && target->p[0] != '/' ? scheme_length(*target) : 0;
+    if (start == 0)
+        return (struct str){0};
+    size_t end = start;
+    while (end < target->n && target->p[end] != '/' && target->p[end] != '?')
+        end++;
+    struct str authority = {target->p + start, end - start};
+    *target = (struct str){target->p + end, target->n - end};
+    if (target->n == 0 || target->p[0] == '?') { /* an empty path is that of the root */
+        char *path = arena_alloc(scratch, target->n + 1);
+        path[0] = '/';
+        memcpy(path + 1, target->p, target->n);
+        *target = (struct str){path, target->n + 1};
+    }
+    return authority;
 }
 
 int router_match(struct str method, struct str target, struct arena *scratch,

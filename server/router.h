@@ -55,6 +55,10 @@ struct route_match {
     char allow[ROUTER_ALLOW_BYTES]; /* of a path that lacks this method: those it has */
 };
 
+/* Takes scheme and authority off a target that is a whole URL (RFC 9112, 3.2.2). Returns the
+ * authority, not looked at; p == NULL: the target is none, and stays as it is. */
+struct str router_take_authority(struct str *target, struct arena *scratch);
+
 /* 0, or PROBLEM_E_UNKNOWN_ROUTE, PROBLEM_E_METHOD_NOT_ALLOWED, CORE_E_MALFORMED. */
 int router_match(struct str method, struct str target, struct arena *scratch,
                  struct route_match *match, struct core_refusal *why);

@@ -453,7 +453,9 @@ static bool take_reply(struct watcher *watcher, const struct request *request)
         push(watcher, chunk, (struct str){chunk->bytes, chunk->size}, false);
         watcher->told = request->seq;
     } else if (request->body.n != 0 && watcher->positioned) {
-        watcher->told = 0; /* another life, or no place in this one: all of it is told */
+        /* All of another life is told; a seq that this one has not reached yet is waited for. */
+        if (request->after_epoch.p != NULL && !str_equal(request->after_epoch, epoch_of(watcher)))
+            watcher->told = 0;
     } else if (!watcher->positioned) {
         watcher->told = request->attached;
     } else if (request->frame != NULL) {

@@ -30,6 +30,33 @@ describe('who may call', () => {
     assert.ok([400, 403].includes(answer.status), `status ${answer.status}`);
   });
 
+  it('a whole URL as target, whose host takes the place of the Host', async () => {
+    const ask = (target, headers) => raw(server, bytes(server, 'GET', target, '', headers));
+    for (const base of ['http://localhost', `http://127.0.0.1:${server.port}`, 'http://[::1]:80',
+      'HTTP://Atoll.Example', 'https://atoll.example:443']) {
+      for (const headers of [{}, { host: 'evil.example' },
+        { origin: base.replace(/^HTTPS?/i, 'http') }]) {
+        expect(await ask(`${base}/healthz`, headers), 200);
+        expect(await ask(`${base}/v1/sessions?limit=1`, headers), 200);
+        refused(await ask(`${base}/nowhere`, headers), 404, 'unknown-route');
+        refused(await ask(`${base}?nope=1`, headers), 400, 'malformed', 'nope'); // the path is /
+        expect(await ask(base, headers), 200);
+      }
+      refused(await ask(`${base}/healthz`, { origin: 'http://evil.example' }), 403,
+        'forbidden-origin');
+    }
+    for (const target of ['http://evil.example/healthz', 'http://', 'http:///healthz',
+      'http://user@localhost/healthz', 'http://localhost:x/healthz', 'http://localhost@evil/'])
+      refused(await ask(target, {}), 403, 'forbidden-host');
+    for (const target of ['ftp://localhost/healthz', 'localhost/healthz', 'http:/healthz',
+      '//localhost/healthz', '/http://localhost/healthz'])
+      refused(await ask(target, {}), 404, 'unknown-route');
+    const sid = await server.session();
+    const body = JSON.stringify({ agent: 'whole' });
+    expect(await raw(server,
+      bytes(server, 'POST', `http://localhost/v1/sessions/${sid}/agents`, body)), 201);
+  });
+
   it('an Origin that is the server\'s own or allowed', async () => {
     const here = `localhost:${server.port}`;
     for (const headers of [{ origin: server.url }, { host: here, origin: `http://${here}` },

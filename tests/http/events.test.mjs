@@ -122,6 +122,26 @@ describe('events', () => {
     again.close();
   });
 
+  it('come live only behind a seq that is not reached yet, and from 1 after a strange id',
+    async () => {
+    const sid = await scene();
+    const path = `/v1/sessions/${sid}/events`;
+    const { epoch } = await server.view(sid);
+    const ahead = [await openEvents(server, `${path}?after=26`, SSE),
+      await openEvents(server, path, { ...SSE, 'last-event-id': `${epoch}-26-1` }),
+      await openEvents(server, `${path}?last_event_id=${epoch}-26-1&after=3`, SSE)];
+    const strange = [await openEvents(server, path, { ...SSE, 'last-event-id': 'garbage' }),
+      await openEvents(server, path, { ...SSE, 'last-event-id': 'x9-26-1' })];
+    for (let n = 0; n < 4; n++) await server.say(sid, 'ann', `${n}`);
+    for (const [wires, first] of [[ahead, 27], [strange, 1]]) {
+      for (const wire of wires) {
+        for (let seq = first; seq <= 28; seq++)
+          assert.equal((await wire.find((b) => b.event)).json.seq, seq);
+        wire.close();
+      }
+    }
+  });
+
   it('refuse what they do not know', async () => {
     const sid = await scene();
     for (const [query, field] of [['after=x', 'after'], ['after=-1', 'after'],
