@@ -2,11 +2,11 @@
 # Runs the tests: tests/run.sh [PART...], by default all parts in this order:
 #   unit       ctest in build-asan/ (clang, address and undefined behaviour sanitizers)
 #   http       Node's tests in tests/http against that build's server
-#   crash      Node's tests in tests/crash against the release server in build/
-#   tsan       ctest of the labels "threads" and "unit" in build-tsan/ (clang, thread sanitizer)
+#   crash      Node's tests in tests/crash against the release server in build/, and build-asan/'s
+#   tsan       ctest in build-tsan/ (clang, thread sanitizer)
 #   clang      everything compiles without a warning in build-clang/
-#   http-tsan  tests/http once more, against the thread sanitizer's server; left out, and said so,
-#              when the parts before have taken more than 5 minutes
+#   http-tsan  tests/http and tests/crash against the thread sanitizer's server; left out, and said
+#              so, when the parts before have taken more than 5 minutes
 #
 # Normal path: install the Debian packages that are missing (through sudo if not root), then for
 # each part build what it needs and run it, showing the closing lines and the seconds it took.
@@ -127,11 +127,12 @@ part_http() {
 }
 
 part_crash() {
-    build_tree build all -DCMAKE_BUILD_TYPE=Release -DATOLL_TESTS=ON && run_node build crash
+    build_tree build all -DCMAKE_BUILD_TYPE=Release -DATOLL_TESTS=ON && build_asan &&
+        run_node build crash && run_node build-asan crash
 }
 
 part_tsan() {
-    build_tsan && run_ctest build-tsan -L 'threads|unit'
+    build_tsan && run_ctest build-tsan
 }
 
 part_clang() {
@@ -144,7 +145,7 @@ part_http-tsan() {
         echo "left out: $SECONDS s have gone by; run it alone with: tests/run.sh http-tsan"
         return
     fi
-    build_tsan && run_node build-tsan http
+    build_tsan && run_node build-tsan http && run_node build-tsan crash
 }
 
 failed=()
