@@ -304,8 +304,6 @@ uint64_t core_session_ttl_s(const struct core_session *s);
 const struct core_labels *core_session_labels(const struct core_session *s);
 bool core_session_has_agent(const struct core_session *s, struct str agent);
 bool core_session_has_thread(const struct core_session *s, struct str thread);
-/* Count of messages ever sent in a thread; its window holds the newest of them. */
-uint64_t core_thread_message_count(const struct core_session *s, struct str thread);
 
 enum core_decision { CORE_REFUSED = -1, CORE_NOTHING = 0, CORE_EVENT = 1 };
 

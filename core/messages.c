@@ -88,12 +88,6 @@ void messages_free(struct core_session *s, struct thread *t)
     state_free(s, t->window.ring, t->window.cap * sizeof(struct message *));
 }
 
-uint64_t core_thread_message_count(const struct core_session *s, struct str thread)
-{
-    const struct thread *t = thread_find(s, thread);
-    return t == NULL ? 0 : t->window.older + t->window.count;
-}
-
 /* ---- decide */
 
 /* Folds the mentions, each of which must be registered. False: refused. */

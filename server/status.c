@@ -98,8 +98,10 @@ static void add_answers(struct buf *out, const struct frontend_figures *figures)
     buf_add_byte(out, '}');
 }
 
-static void add_reactor(struct buf *out, const struct frontend_figures *figures, unsigned number)
+static void add_reactor(struct buf *out, const struct cluster *cluster,
+                        const struct frontend_figures *figures, unsigned number)
 {
+    struct reactor_figures reactor = cluster_reactor_figures(cluster, number);
     int cpu = atomic_load_explicit(&figures->cpu, memory_order_relaxed);
 
     buf_add_literal(out, "{\"id\":");
@@ -109,6 +111,9 @@ static void add_reactor(struct buf *out, const struct frontend_figures *figures,
         buf_add_u64(out, (uint64_t)cpu);
     else
         buf_add_literal(out, "null");
+    add_figure(out, "turns", reactor.turns);
+    add_figure(out, "sleeps", reactor.sleeps);
+    add_figure(out, "wakeups", reactor.wakeups);
     add_figure(out, "connections", figure_read(&figures->connections));
     add_figure(out, "connections_accepted", figure_read(&figures->accepted));
     add_figure(out, "connections_refused", figure_read(&figures->refused));
@@ -168,7 +173,7 @@ void status_on_reply(struct exchange *exchange, struct request *request)
     for (unsigned i = 0; i < shared->frontends; i++) {
         if (i != 0)
             buf_add_byte(out, ',');
-        add_reactor(out, &shared->figures[i], i);
+        add_reactor(out, reactor_cluster(frontend->reactor), &shared->figures[i], i);
     }
     buf_add_literal(out, "],\"shards\":[");
     for (unsigned i = 0; i < exchange->gather->expected; i++) {

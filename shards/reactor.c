@@ -51,7 +51,7 @@ struct reactor {
     bool drained;
     bool all_drained; /* it has been heard that every frontend has */
     uint64_t woken;   /* writes to our eventfd, done or on their way, that were not read yet */
-    uint64_t turns, sleeps, wakeups_sent;
+    _Atomic uint64_t turns, sleeps, wakeups; /* written by this reactor, read by any: figures */
 
     /* Shared with whoever wakes this reactor; on a line of its own. See reactor_sleep. */
     _Alignas(CACHE_LINE_BYTES) atomic_int sleeping;
@@ -78,6 +78,12 @@ struct cluster {
     int result;
     char error[512];
 };
+
+static void count(_Atomic uint64_t *figure)
+{
+    uint64_t old = atomic_load_explicit(figure, memory_order_relaxed);
+    atomic_store_explicit(figure, old + 1, memory_order_relaxed);
+}
 
 /* ---- clocks */
 
@@ -222,7 +228,7 @@ static void reactor_wake_others(struct reactor *reactor)
         struct reactor *other = &reactor->cluster->reactors[__builtin_ctzll(wake)];
         if (atomic_load_explicit(&other->sleeping, memory_order_relaxed) == 1) {
             reactor_wake(other);
-            reactor->wakeups_sent++;
+            count(&reactor->wakeups);
         }
     }
 }
@@ -269,7 +275,7 @@ static void reactor_sleep(struct reactor *reactor, int wait_ms)
         if (reactor_pending(reactor))
             wait_ms = 0;
         else
-            reactor->sleeps++;
+            count(&reactor->sleeps);
         ops->poll(reactor->frontend, wait_ms);
         if (atomic_exchange(&reactor->sleeping, 0) == 0)
             reactor->woken++;
@@ -314,7 +320,7 @@ static void reactor_turn(struct reactor *reactor)
 {
     struct cluster *cluster = reactor->cluster;
     const struct reactor_frontend_ops *ops = cluster->options.frontend;
-    reactor->turns++;
+    count(&reactor->turns);
     reactor_read_clocks(reactor);
     bool more = shard_turn(reactor->shard, reactor->now_ms, reactor->wall_ms);
     reactor->io->ops->submit(reactor->io);
@@ -651,4 +657,14 @@ int64_t reactor_now_ms(const struct reactor *reactor)
 int64_t reactor_wall_ms(const struct reactor *reactor)
 {
     return reactor->wall_ms;
+}
+
+struct reactor_figures cluster_reactor_figures(const struct cluster *cluster, unsigned number)
+{
+    const struct reactor *reactor = &cluster->reactors[number];
+    return (struct reactor_figures){
+        .turns = atomic_load_explicit(&reactor->turns, memory_order_relaxed),
+        .sleeps = atomic_load_explicit(&reactor->sleeps, memory_order_relaxed),
+        .wakeups = atomic_load_explicit(&reactor->wakeups, memory_order_relaxed),
+    };
 }

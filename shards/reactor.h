@@ -68,6 +68,14 @@ bool cluster_full(const struct cluster *cluster);
 int cluster_failure_fd(const struct cluster *cluster);
 struct cluster *reactor_cluster(struct reactor *reactor);
 
+struct reactor_figures {
+    uint64_t turns;   /* of its loop */
+    uint64_t sleeps;  /* turns that had nothing to do and slept */
+    uint64_t wakeups; /* other reactors that it woke */
+};
+
+/* Figures of the reactor with this number. Any thread. */
+struct reactor_figures cluster_reactor_figures(const struct cluster *cluster, unsigned number);
 unsigned cluster_size(const struct cluster *cluster);
 const char *cluster_io_name(const struct cluster *cluster);
 unsigned reactor_number(const struct reactor *reactor);
