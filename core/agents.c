@@ -226,7 +226,7 @@ static int check(const struct core_session *s, const struct core_event *event,
     return 0;
 }
 
-/* ---- patch and view */
+/* ---- patch, diff and view */
 
 static void patch_path(struct buf *out, const char *op, struct str agent)
 {
@@ -236,9 +236,9 @@ static void patch_path(struct buf *out, const char *op, struct str agent)
 }
 
 /* As far as the value that replaces a member of the agent. */
-static void patch_member(struct buf *out, const struct core_event *event, struct str member)
+static void patch_member(struct buf *out, struct str agent, struct str member)
 {
-    patch_path(out, "replace", event->f.agent);
+    patch_path(out, "replace", agent);
     buf_add_byte(out, '/');
     buf_add_str(out, member);
     patch_value(out);
@@ -280,26 +280,25 @@ static void patch_leave(const struct core_event *event, struct buf *out)
     patch_end_path(out);
 }
 
-static void patch_fields(const struct core_event *event, struct buf *out)
+static void patch_fields(const struct core_fields *f, struct buf *out)
 {
-    const struct core_fields *f = &event->f;
     if (given(f, CORE_FIELD_STATUS)) {
-        patch_member(out, event, STR("status"));
+        patch_member(out, f->agent, STR("status"));
         json_status(out, f->status);
         patch_end(out);
     }
     if (given(f, CORE_FIELD_NOTE)) {
-        patch_member(out, event, STR("note"));
+        patch_member(out, f->agent, STR("note"));
         json_add_string(out, f->note);
         patch_end(out);
     }
     if (given(f, CORE_FIELD_DESCRIPTION)) {
-        patch_member(out, event, STR("description"));
+        patch_member(out, f->agent, STR("description"));
         json_add_string(out, f->description);
         patch_end(out);
     }
     if (given(f, CORE_FIELD_PRIORITY)) {
-        patch_member(out, event, STR("priority"));
+        patch_member(out, f->agent, STR("priority"));
         buf_add_i64(out, f->priority);
         patch_end(out);
     }
@@ -317,7 +316,49 @@ static void patch(const struct core_event *event, struct buf *out)
         agent_json(out, &(struct agent){.description = f->description, .labels = f->labels});
         patch_end(out);
     } else {
-        patch_fields(event, out);
+        patch_fields(f, out);
+    }
+}
+
+/* The same operations as of the agent.update that would do it. */
+static void diff_agent(const struct diffing *d, const struct agent *from, const struct agent *to)
+{
+    struct core_fields f = {.agent = to->id,
+                            .description = to->description,
+                            .note = to->note,
+                            .status = to->status,
+                            .priority = to->priority,
+                            .labels = labels_diff(&from->labels, &to->labels, d->scratch)};
+    if (from->status != to->status)
+        f.given |= GIVEN(STATUS);
+    if (!str_equal(from->note, to->note))
+        f.given |= GIVEN(NOTE);
+    if (!str_equal(from->description, to->description))
+        f.given |= GIVEN(DESCRIPTION);
+    if (from->priority != to->priority)
+        f.given |= GIVEN(PRIORITY);
+    patch_fields(&f, d->out);
+}
+
+static void diff(const struct diffing *d)
+{
+    const struct agent *a;
+    for (uint32_t at = 0; (a = table_next(&d->from->agents, &at)) != NULL;) {
+        if (agent_find(d->to, a->id) == NULL) {
+            patch_path(d->out, "remove", a->id);
+            patch_end_path(d->out);
+        }
+    }
+    for (uint32_t at = 0; (a = table_next(&d->to->agents, &at)) != NULL;) {
+        const struct agent *old = agent_find(d->from, a->id);
+        if (old != NULL) {
+            diff_agent(d, old, a);
+            continue;
+        }
+        patch_path(d->out, "add", a->id);
+        patch_value(d->out);
+        agent_json(d->out, a);
+        patch_end(d->out);
     }
 }
 
@@ -382,6 +423,7 @@ const struct slice agents_slice = {
     .apply = apply,
     .check = check,
     .patch = patch,
+    .diff = diff,
     .view = view,
     .encode = encode,
     .decode = decode,

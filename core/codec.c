@@ -13,8 +13,8 @@
  * schema.c was given, then these fields by their kind. The seq is not in it: the record that holds
  * the event has one. Nothing follows from an id made by the seq, so those are left out too.
  *
- * Snapshot: one byte version, one text session id, then each slice's part in the order of the
- * slice table (core.c); the format of a part stands with its slice.
+ * Snapshot: one byte version, then each slice's part in the order of the slice table (core.c); the
+ * format of a part stands with its slice.
  *
  * Reading trusts nothing: what does not fit marks the reader as failed, from where on it yields
  * zeros, and whoever started it looks at the mark at the end. Lists are checked against the bytes

@@ -21,7 +21,7 @@ static const struct slice *const slices[] = {
     &session_slice, &agents_slice, &threads_slice, &messages_slice, &reading_slice,
 };
 
-enum { SLICES = sizeof(slices) / sizeof(slices[0]), SNAPSHOT_VERSION = 1 };
+enum { SLICES = sizeof(slices) / sizeof(slices[0]), SNAPSHOT_VERSION = 2 };
 
 _Static_assert(CORE_TYPE_COUNT <= 32, "struct slice holds its types in 32 bits");
 _Static_assert(CORE_FIELD_COUNT <= 64, "core_fields.given has 64 bits");
@@ -60,7 +60,7 @@ struct core_session *core_session_new(const struct core_heap *heap,
     assert(core_id_valid(id) && epoch.n <= CORE_EPOCH_BYTES);
     struct core_session *s = heap->alloc(heap->ctx, sizeof(*s) + id.n + epoch.n);
     char *at = (char *)(s + 1);
-    *s = (struct core_session){.heap = heap, .limits = limits};
+    *s = (struct core_session){.heap = heap, .limits = limits, .made_id_n = (uint8_t)id.n};
     s->id = (struct str){memcpy(at, id.p, id.n), id.n};
     s->epoch = (struct str){at + id.n, epoch.n};
     if (epoch.n != 0)
@@ -76,7 +76,7 @@ void core_session_free(struct core_session *s)
         if (slices[i]->release != NULL)
             slices[i]->release(s);
     }
-    s->heap->free(s->heap->ctx, s, sizeof(*s) + s->id.n + s->epoch.n);
+    s->heap->free(s->heap->ctx, s, sizeof(*s) + s->made_id_n + s->epoch.n);
 }
 
 uint64_t core_session_seq(const struct core_session *s)
@@ -219,7 +219,8 @@ static const char *find_missing(const struct core_command *command)
 
 static bool works_when_closed(enum core_type type)
 {
-    return type == CORE_SESSION_CLOSE || type == CORE_THREAD_READ || type == CORE_INBOX_ACK;
+    return type == CORE_SESSION_CLOSE || type == CORE_THREAD_READ || type == CORE_INBOX_ACK ||
+           type == CORE_SESSION_FORK;
 }
 
 enum core_decision core_decide(const struct core_session *s, const struct core_command *command,
@@ -263,7 +264,7 @@ static int check_event(const struct core_session *s, const struct core_event *ev
         return broken(why, "the event's time runs backwards or too far ahead");
     if ((event->type == CORE_SESSION_CREATE) != (s->now.seq == 0))
         return broken(why, "a session is created once, and first");
-    if (s->closed && event->type != CORE_THREAD_READ && event->type != CORE_INBOX_ACK)
+    if (s->closed && (!works_when_closed(event->type) || event->type == CORE_SESSION_CLOSE))
         return broken(why, "the session is closed");
     return 0;
 }
@@ -326,10 +327,24 @@ void core_event_patch(const struct core_event *event, struct buf *out)
     buf_add_byte(out, ']');
 }
 
+void core_diff(const struct core_session *from, const struct core_session *to, struct buf *out)
+{
+    struct arena scratch = {0};
+    struct diffing d = {.from = from, .to = to, .scratch = &scratch, .out = out};
+    buf_add_byte(out, '[');
+    for (int i = 0; i < SLICES; i++) {
+        if (slices[i]->diff != NULL)
+            slices[i]->diff(&d);
+    }
+    buf_add_byte(out, ']');
+    arena_free(&scratch);
+}
+
 struct str core_event_made(const struct core_event *event, char scratch[CORE_MADE_ID_BYTES])
 {
     switch (event->type) {
     case CORE_SESSION_CREATE:
+    case CORE_SESSION_FORK:
         return event->f.session;
     case CORE_AGENT_REGISTER:
         return event->f.fresh ? event->f.agent : (struct str){0};
@@ -342,12 +357,40 @@ struct str core_event_made(const struct core_event *event, char scratch[CORE_MAD
     }
 }
 
+/* ---- what an event is about */
+
+static bool ids_have(const struct core_ids *ids, struct str id)
+{
+    for (uint32_t i = 0; i < ids->n; i++) {
+        if (str_equal(ids->items[i], id))
+            return true;
+    }
+    return false;
+}
+
+bool core_event_of_agent(const struct core_event *event, struct str agent)
+{
+    const struct core_fields *f = &event->f;
+    return str_equal(f->agent, agent) || str_equal(f->creator, agent) || str_equal(f->by, agent) ||
+           str_equal(f->sender, agent) || ids_have(&f->participants, agent) ||
+           ids_have(&f->mentions, agent);
+}
+
+bool core_event_of_thread(const struct core_event *event, struct str thread)
+{
+    const struct core_fields *f = &event->f;
+    for (uint32_t i = 0; i < f->readings_n; i++) {
+        if (str_equal(f->readings[i].thread, thread))
+            return true;
+    }
+    return str_equal(f->thread, thread) || ids_have(&f->threads, thread);
+}
+
 /* ---- snapshots */
 
 void core_snapshot_encode(const struct core_session *s, struct buf *out)
 {
     buf_add_byte(out, SNAPSHOT_VERSION);
-    put_text(out, s->id);
     for (int i = 0; i < SLICES; i++)
         slices[i]->encode(s, out);
 }
@@ -359,7 +402,7 @@ int core_snapshot_decode(struct core_session *s, struct str in)
         return -1;
     struct arena scratch = {0};
     struct reader reader = {.p = in.p, .end = in.p + in.n};
-    if (get_varint(&reader) != SNAPSHOT_VERSION || !str_equal(get_text(&reader), s->id))
+    if (get_varint(&reader) != SNAPSHOT_VERSION)
         return -1;
     for (int i = 0; i < SLICES && !reader.failed; i++) {
         slices[i]->decode(s, &reader, &scratch);

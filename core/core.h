@@ -76,7 +76,8 @@ struct core_refusal {
     X(THREAD_CLOSE, "thread.close", "thread.closed")                                               \
     X(MESSAGE_SEND, "message.send", "message.sent")                                                \
     X(THREAD_READ, "thread.read", "thread.read")                                                   \
-    X(INBOX_ACK, "inbox.ack", "inbox.acked")
+    X(INBOX_ACK, "inbox.ack", "inbox.acked")                                                       \
+    X(SESSION_FORK, "session.fork", "session.forked")
 
 /* The numbers are on disk: append new rows, never reorder. A command and its event share one. */
 enum core_type {
@@ -156,6 +157,8 @@ struct core_fields {
     struct core_ids threads;       /* agent.left: where it took part */
     struct core_reading *readings; /* inbox.acked: threads whose reading changed */
     uint32_t readings_n;
+    struct str parent, parent_epoch; /* session.forked */
+    uint64_t parent_seq;
 };
 
 enum core_field {
@@ -193,6 +196,9 @@ enum core_field {
     CORE_FIELD_WINDOW_BYTES,
     CORE_FIELD_THREADS,
     CORE_FIELD_READINGS,
+    CORE_FIELD_PARENT,
+    CORE_FIELD_PARENT_EPOCH,
+    CORE_FIELD_PARENT_SEQ,
     CORE_FIELD_COUNT
 };
 
@@ -371,14 +377,56 @@ int core_event_decode(struct str *in, struct arena *scratch, struct core_event *
 
 /* The whole state as bytes, the same for the same state however it was reached. */
 void core_snapshot_encode(const struct core_session *s, struct buf *out);
-/* Fills an empty session (seq 0) from a snapshot. 0, or -1: not a snapshot; the session is then
- * only good for core_session_free. */
+/* Fills an empty session (seq 0) from a snapshot; its id is then the snapshot's (of a fork's state
+ * before the fork: the parent's). 0, or -1: not a snapshot; the session is then only good for
+ * core_session_free. */
 int core_snapshot_decode(struct core_session *s, struct str in);
 /* XXH3-128 of the snapshot encoding. */
 struct core_hash {
     uint64_t low, high;
 };
 struct core_hash core_state_hash(const struct core_session *s);
+
+/* ---- forks, past states, proof */
+
+/*
+ * A session becomes a fork by one event, session.forked: the state is the parent's as of the
+ * event's seq - 1, and from this event on it has an id of its own and names where it came from
+ * (`parent` in the view). The command behind it cannot be given by a client: it has no name in
+ * core_type_of_command. Fields: session (the fork's id), parent, parent_epoch, parent_seq. The
+ * parent is whoever was asked to be forked; where the seq lies before that was made by a fork
+ * itself, the state still has the id of a session further back.
+ */
+struct core_parent {
+    struct str session; /* p == NULL: not a fork */
+    struct str epoch;
+    uint64_t seq; /* up to which the history is the parent's */
+};
+struct core_parent core_session_parent(const struct core_session *s);
+
+/*
+ * RFC 6902 operations that turn the view of `from` into the view of `to`: two states of one
+ * session, of a fork and its parent, or of two forks. Also backwards in time. The fewest that the
+ * view's objects allow, not the shortest there can be.
+ */
+void core_diff(const struct core_session *from, const struct core_session *to, struct buf *out);
+
+/*
+ * The chain: a running SHA-256 over a session's events,
+ *     chain(0) = 32 zero bytes,  chain(n) = SHA-256(chain(n - 1), n as 8 bytes little-endian,
+ *                                                   the bytes of core_event_encode of event n)
+ * So whoever has noted the chain at some seq can tell later whether any event up to there is still
+ * what it was. FIPS 180-4; OpenSSL's.
+ */
+struct core_chain {
+    uint8_t bytes[32];
+};
+void core_chain_add(struct core_chain *chain, uint64_t seq, struct str event_bytes);
+
+/* Whether an event is by or about this agent (acts, is added, mentioned, acknowledges, …) or this
+ * thread. */
+bool core_event_of_agent(const struct core_event *event, struct str agent);
+bool core_event_of_thread(const struct core_event *event, struct str thread);
 
 /* ---- inbox */
 

@@ -42,6 +42,17 @@ void state_free(struct core_session *s, void *p, size_t size); /* p stays valid 
 void state_set_text(struct core_session *s, struct str *place, struct str text);
 void state_free_text(struct core_session *s, struct str text);
 
+/* Copies the text to *at, in an allocation that holds several, and moves *at behind it. */
+static inline struct str text_pack(char **at, struct str text)
+{
+    if (text.p == NULL)
+        return text;
+    struct str copy = {*at, text.n};
+    memcpy(*at, text.p, text.n);
+    *at += text.n;
+    return copy;
+}
+
 /* ---- tables: table.c */
 
 struct table_entry {
@@ -93,6 +104,9 @@ void labels_plan(const struct core_labels *present, const struct core_labels *gi
                  struct arena *scratch, struct label_merge *plan);
 void labels_apply(struct core_session *s, struct core_labels *place,
                   const struct core_labels *given);
+/* What, given to labels_apply, makes `from` into `to`. */
+struct core_labels labels_diff(const struct core_labels *from, const struct core_labels *to,
+                               struct arena *scratch);
 void labels_free(struct core_session *s, const struct core_labels *labels);
 
 /* ---- the state */
@@ -154,11 +168,19 @@ struct thread {
     bool closed;
 };
 
+/* An id other than the one the session was made with, and where it was forked from. One allocation
+ * with all bytes behind it. */
+struct origin {
+    struct str id;
+    struct core_parent parent; /* session.p == NULL: not a fork */
+};
+
 struct core_session {
     const struct core_heap *heap;
     const struct core_limits *limits;
-    struct str id; /* bytes of id and epoch behind the struct */
-    struct str epoch;
+    struct str id;         /* in *origin, or behind the struct, and then the epoch's bytes */
+    struct str epoch;      /* behind the struct */
+    struct origin *origin; /* NULL: none */
 
     struct {
         uint64_t seq;
@@ -170,6 +192,7 @@ struct core_session {
     uint32_t window_messages;
     uint32_t window_bytes;
     bool closed;
+    uint8_t made_id_n; /* length of the id it was made with */
     struct str summary;
     struct core_labels labels;
 
@@ -204,6 +227,14 @@ struct reader {
     bool failed;
 };
 
+/* Two states of which one view is to become the other; passed to the diff verbs. */
+struct diffing {
+    const struct core_session *from;
+    const struct core_session *to;
+    struct arena *scratch;
+    struct buf *out;
+};
+
 struct slice {
     const char *name;
     uint32_t types; /* SLICE_TYPE bits */
@@ -214,6 +245,8 @@ struct slice {
     int (*check)(const struct core_session *s, const struct core_event *event,
                  struct core_refusal *why);
     void (*patch)(const struct core_event *event, struct buf *out);
+    /* Operations for what `view` shows. NULL where there is no view. */
+    void (*diff)(const struct diffing *d);
     /* Members of the state object; NULL: the slice shows within threads (thread_view). */
     void (*view)(const struct core_session *s, struct buf *out);
     void (*encode)(const struct core_session *s, struct buf *out);
@@ -282,6 +315,7 @@ void message_json(const struct message *m, struct str thread, struct buf *out); 
 void messages_close(struct core_session *s, struct thread *t);
 void messages_free(struct core_session *s, struct thread *t);
 void messages_view(const struct thread *t, struct buf *out); /* members of a thread's object */
+void messages_diff(const struct diffing *d, const struct thread *from, const struct thread *to);
 
 static inline const struct message *window_at(const struct window *w, uint32_t i)
 {
@@ -295,6 +329,7 @@ uint32_t window_after(const struct window *w, uint64_t seq);
 bool participant_has_taken(const struct participant *p, uint64_t seq);
 void reading_free(struct core_session *s, struct participant *p);
 void reading_view(const struct thread *t, struct buf *out); /* members of a thread's object */
+void reading_diff(const struct diffing *d, const struct thread *from, const struct thread *to);
 
 /* inbox.c: what an inbox answer held, as its cursor says. */
 struct cursor_part {
@@ -357,6 +392,9 @@ void patch_begin(struct buf *out, const char *op);
 void patch_value(struct buf *out);
 void patch_end(struct buf *out);
 void patch_end_path(struct buf *out);
+/* Replaces the member at `parent` + `id` + `member` where the texts differ. */
+void patch_changed_text(struct buf *out, struct str parent, struct str id, struct str member,
+                        struct str from, struct str to);
 /* One operation per label, below the path `parent` + `id` + "/labels/"; both may be empty. */
 void patch_labels(struct buf *out, struct str parent, struct str id,
                   const struct core_labels *labels);

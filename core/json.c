@@ -378,6 +378,20 @@ static void add_pointer_key(struct buf *out, struct str key)
     }
 }
 
+void patch_changed_text(struct buf *out, struct str parent, struct str id, struct str member,
+                        struct str from, struct str to)
+{
+    if (str_equal(from, to))
+        return;
+    patch_begin(out, "replace");
+    buf_add_str(out, parent);
+    buf_add_str(out, id);
+    buf_add_str(out, member);
+    patch_value(out);
+    json_add_string(out, to);
+    patch_end(out);
+}
+
 void patch_labels(struct buf *out, struct str parent, struct str id,
                   const struct core_labels *labels)
 {

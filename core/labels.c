@@ -46,6 +46,27 @@ static uint32_t labels_merge(const struct core_labels *base, const struct core_l
     return n;
 }
 
+struct core_labels labels_diff(const struct core_labels *from, const struct core_labels *to,
+                               struct arena *scratch)
+{
+    struct core_labels diff = {0};
+    diff.items = arena_alloc(scratch, ((size_t)from->n + to->n) * sizeof(*diff.items));
+    uint32_t i = 0;
+    uint32_t k = 0;
+    while (i < from->n || k < to->n) {
+        int order = i == from->n ? 1
+                    : k == to->n ? -1
+                                 : str_compare(from->items[i].key, to->items[k].key);
+        if (order < 0)
+            diff.items[diff.n++] = (struct core_label){.key = from->items[i].key};
+        else if (order > 0 || !str_equal(from->items[i].value, to->items[k].value))
+            diff.items[diff.n++] = to->items[k];
+        i += order <= 0;
+        k += order >= 0;
+    }
+    return diff;
+}
+
 static const struct core_label *labels_find(const struct core_labels *labels, struct str key)
 {
     uint32_t low = 0;
@@ -83,15 +104,6 @@ void labels_plan(const struct core_labels *present, const struct core_labels *gi
     }
 }
 
-static struct str packed(char **at, struct str text)
-{
-    struct str copy = {*at, text.n};
-    if (text.n != 0)
-        memcpy(*at, text.p, text.n);
-    *at += text.n;
-    return copy;
-}
-
 void labels_apply(struct core_session *s, struct core_labels *place,
                   const struct core_labels *given)
 {
@@ -105,8 +117,8 @@ void labels_apply(struct core_session *s, struct core_labels *place,
         stored = (struct core_labels){state_alloc(s, labels_size(&merged)), merged.n};
         char *at = (char *)(stored.items + stored.n);
         for (uint32_t i = 0; i < merged.n; i++) {
-            stored.items[i].key = packed(&at, merged.items[i].key);
-            stored.items[i].value = packed(&at, merged.items[i].value);
+            stored.items[i].key = text_pack(&at, merged.items[i].key);
+            stored.items[i].value = text_pack(&at, merged.items[i].value);
         }
     }
     labels_free(s, place);

@@ -187,16 +187,6 @@ static enum core_decision decide(const struct deciding *d)
 
 /* ---- apply */
 
-static struct str pack(char **at, struct str text)
-{
-    if (text.p == NULL)
-        return text;
-    struct str copy = {*at, text.n};
-    memcpy(*at, text.p, text.n);
-    *at += text.n;
-    return copy;
-}
-
 static struct message *message_new(struct core_session *s, const struct message *from)
 {
     size_t size = sizeof(*from) + from->sender.n + from->content.n + from->data.n +
@@ -209,12 +199,12 @@ static struct message *message_new(struct core_session *s, const struct message 
     m->size = size;
     m->mentions = (struct core_ids){(struct str *)(m + 1), from->mentions.n};
     char *at = (char *)(m->mentions.items + m->mentions.n);
-    m->sender = pack(&at, from->sender);
-    m->content = pack(&at, from->content);
-    m->data = pack(&at, from->data);
-    m->reply_to = pack(&at, from->reply_to);
+    m->sender = text_pack(&at, from->sender);
+    m->content = text_pack(&at, from->content);
+    m->data = text_pack(&at, from->data);
+    m->reply_to = text_pack(&at, from->reply_to);
     for (uint32_t i = 0; i < from->mentions.n; i++)
-        m->mentions.items[i] = pack(&at, from->mentions.items[i]);
+        m->mentions.items[i] = text_pack(&at, from->mentions.items[i]);
     assert(at == (char *)m + size);
     return m;
 }
@@ -306,17 +296,23 @@ void core_message_json(const struct core_event *event, bool with_thread, struct 
     message_json(&m, with_thread ? event->f.thread : (struct str){0}, out);
 }
 
+static void json_messages(const struct window *w, struct buf *out)
+{
+    buf_add_byte(out, '[');
+    for (uint32_t i = 0; i < w->count; i++) {
+        if (i != 0)
+            buf_add_byte(out, ',');
+        message_json(window_at(w, i), (struct str){0}, out);
+    }
+    buf_add_byte(out, ']');
+}
+
 void messages_view(const struct thread *t, struct buf *out)
 {
     buf_add_literal(out, ",\"older\":");
     json_add_u64(out, t->window.older);
-    buf_add_literal(out, ",\"messages\":[");
-    for (uint32_t i = 0; i < t->window.count; i++) {
-        if (i != 0)
-            buf_add_byte(out, ',');
-        message_json(window_at(&t->window, i), (struct str){0}, out);
-    }
-    buf_add_byte(out, ']');
+    buf_add_literal(out, ",\"messages\":");
+    json_messages(&t->window, out);
 }
 
 static void patch_thread(struct buf *out, const char *op, struct str thread)
@@ -346,6 +342,108 @@ static void patch(const struct core_event *event, struct buf *out)
     patch_value(out);
     core_message_json(event, false, out);
     patch_end(out);
+}
+
+/* ---- diff */
+
+static bool same_ids(const struct core_ids *a, const struct core_ids *b)
+{
+    if (a->n != b->n)
+        return false;
+    for (uint32_t i = 0; i < a->n; i++) {
+        if (!str_equal(a->items[i], b->items[i]))
+            return false;
+    }
+    return true;
+}
+
+/* Two forks may have said something else under the same seq. */
+static bool same_message(const struct message *a, const struct message *b)
+{
+    return a->seq == b->seq && a->ts_ms == b->ts_ms && str_equal(a->sender, b->sender) &&
+           str_equal(a->content, b->content) && str_equal(a->data, b->data) &&
+           str_equal(a->reply_to, b->reply_to) && same_ids(&a->mentions, &b->mentions);
+}
+
+/* The first run of messages that two windows share: where it begins in each, and its length. */
+struct overlap {
+    uint32_t from, to, n;
+};
+
+static struct overlap find_overlap(const struct window *from, const struct window *to)
+{
+    struct overlap o = {0};
+    while (o.from < from->count && o.to < to->count) {
+        const struct message *a = window_at(from, o.from);
+        const struct message *b = window_at(to, o.to);
+        if (same_message(a, b))
+            break;
+        o.from += a->seq <= b->seq;
+        o.to += b->seq <= a->seq;
+    }
+    while (o.from + o.n < from->count && o.to + o.n < to->count &&
+           same_message(window_at(from, o.from + o.n), window_at(to, o.to + o.n)))
+        o.n++;
+    return o;
+}
+
+static void remove_messages(struct buf *out, struct str thread, uint32_t at, uint32_t n)
+{
+    for (; n != 0; n--) {
+        patch_thread(out, "remove", thread);
+        buf_add_literal(out, "/messages/");
+        json_add_u64(out, at);
+        patch_end_path(out);
+    }
+}
+
+/* Puts messages i to end of the window at their own places, or behind all others. */
+static void add_messages(struct buf *out, const struct thread *t, uint32_t i, uint32_t end,
+                         bool behind)
+{
+    for (; i < end; i++) {
+        patch_thread(out, "add", t->id);
+        buf_add_literal(out, "/messages/");
+        if (behind)
+            buf_add_byte(out, '-');
+        else
+            json_add_u64(out, i);
+        patch_value(out);
+        message_json(window_at(&t->window, i), (struct str){0}, out);
+        patch_end(out);
+    }
+}
+
+/* What both windows hold stays; were there nothing of that, the array is replaced as a whole. */
+static void diff_windows(struct buf *out, const struct thread *from, const struct thread *to)
+{
+    struct overlap o = find_overlap(&from->window, &to->window);
+    if (o.n == 0) {
+        if (from->window.count == 0 && to->window.count == 0)
+            return;
+        patch_thread(out, "replace", to->id);
+        buf_add_literal(out, "/messages");
+        patch_value(out);
+        json_messages(&to->window, out);
+        patch_end(out);
+        return;
+    }
+    remove_messages(out, to->id, o.from + o.n, from->window.count - o.from - o.n);
+    remove_messages(out, to->id, 0, o.from);
+    add_messages(out, to, 0, o.to, false);
+    add_messages(out, to, o.to + o.n, to->window.count, true);
+}
+
+void messages_diff(const struct diffing *d, const struct thread *from, const struct thread *to)
+{
+    if (from->window.older != to->window.older) {
+        patch_thread(d->out, "replace", to->id);
+        buf_add_literal(d->out, "/older");
+        patch_value(d->out);
+        json_add_u64(d->out, to->window.older);
+        patch_end(d->out);
+    }
+    diff_windows(d->out, from, to);
 }
 
 /* ---- bytes */

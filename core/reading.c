@@ -269,15 +269,21 @@ void reading_free(struct core_session *s, struct participant *p)
     state_free(s, p->taken, p->taken_n * sizeof(*p->taken));
 }
 
-/* ---- patch and view */
+/* ---- patch, diff and view */
 
-static void patch_reading(struct buf *out, struct str agent, const struct core_reading *r)
+static void patch_path(struct buf *out, const char *op, struct str thread, struct str agent)
 {
-    patch_begin(out, "replace");
+    patch_begin(out, op);
     buf_add_literal(out, "/threads/");
-    buf_add_str(out, r->thread);
+    buf_add_str(out, thread);
     buf_add_literal(out, "/participants/");
     buf_add_str(out, agent);
+}
+
+static void patch_reading(struct buf *out, const char *op, struct str agent,
+                          const struct core_reading *r)
+{
+    patch_path(out, op, r->thread, agent);
     patch_value(out);
     json_add_reading(out, r->read, r->taken, r->taken_n);
     patch_end(out);
@@ -288,10 +294,34 @@ static void patch(const struct core_event *event, struct buf *out)
     const struct core_fields *f = &event->f;
     if (event->type == CORE_THREAD_READ) {
         struct core_reading r = reading_of_event(f);
-        patch_reading(out, f->agent, &r);
+        patch_reading(out, "replace", f->agent, &r);
     }
     for (uint32_t i = 0; i < f->readings_n; i++)
-        patch_reading(out, f->agent, &f->readings[i]);
+        patch_reading(out, "replace", f->agent, &f->readings[i]);
+}
+
+static bool same_reading(const struct participant *a, const struct participant *b)
+{
+    return a->read == b->read && a->taken_n == b->taken_n &&
+           (a->taken_n == 0 || memcmp(a->taken, b->taken, a->taken_n * sizeof(*a->taken)) == 0);
+}
+
+void reading_diff(const struct diffing *d, const struct thread *from, const struct thread *to)
+{
+    const struct participant *p;
+    for (uint32_t at = 0; (p = table_next(&from->participants, &at)) != NULL;) {
+        if (participant_find(to, agent_find(d->to, p->id)) == NULL) {
+            patch_path(d->out, "remove", to->id, p->id);
+            patch_end_path(d->out);
+        }
+    }
+    for (uint32_t at = 0; (p = table_next(&to->participants, &at)) != NULL;) {
+        const struct participant *old = participant_find(from, agent_find(d->from, p->id));
+        struct core_reading r = {
+            .thread = to->id, .read = p->read, .taken = p->taken, .taken_n = p->taken_n};
+        if (old == NULL || !same_reading(old, p))
+            patch_reading(d->out, old == NULL ? "add" : "replace", p->id, &r);
+    }
 }
 
 void reading_view(const struct thread *t, struct buf *out)

@@ -58,6 +58,11 @@
 #define THREADS(flags) FIELD("threads", THREADS, threads, KIND_IDS, THREADS, flags)
 #define READINGS(flags) FIELD("threads", READINGS, readings, KIND_READINGS, THREADS, flags)
 
+#define PARENT(flags) FIELD("parent", PARENT, parent, KIND_ID, NONE, flags)
+#define PARENT_EPOCH(flags)                                                                        \
+    FIELD("parent_epoch", PARENT_EPOCH, parent_epoch, KIND_TEXT, TRACE_BYTES, flags)
+#define PARENT_SEQ(flags) FIELD("parent_seq", PARENT_SEQ, parent_seq, KIND_U64, NONE, flags)
+
 typedef const struct core_field_spec fields[];
 
 /* Each type's two lists, by the name of its row in CORE_TYPES. */
@@ -150,6 +155,19 @@ static fields event_THREAD_READ = {TRACE,           CAUSE,          THREAD(REQUI
 static fields command_INBOX_ACK = {AGENT(REQUIRED), CURSOR(REQUIRED), TRACE, CAUSE};
 static fields event_INBOX_ACK = {TRACE, CAUSE, AGENT(REQUIRED), READINGS(REQUIRED)};
 
+static fields command_SESSION_FORK = {SESSION(REQUIRED),
+                                      PARENT(REQUIRED),
+                                      PARENT_EPOCH(REQUIRED),
+                                      PARENT_SEQ(REQUIRED),
+                                      TRACE,
+                                      CAUSE};
+static fields event_SESSION_FORK = {TRACE,
+                                    CAUSE,
+                                    SESSION(REQUIRED),
+                                    PARENT(REQUIRED),
+                                    PARENT_EPOCH(REQUIRED),
+                                    PARENT_SEQ(REQUIRED)};
+
 /* Which field names the agent that acts; nobody does for session.* */
 #define ACTOR(member) (int)offsetof(struct core_fields, member)
 enum {
@@ -165,7 +183,8 @@ enum {
     actor_THREAD_CLOSE = ACTOR(by),
     actor_MESSAGE_SEND = ACTOR(sender),
     actor_THREAD_READ = ACTOR(agent),
-    actor_INBOX_ACK = ACTOR(agent)
+    actor_INBOX_ACK = ACTOR(agent),
+    actor_SESSION_FORK = -1
 };
 
 static const struct core_type_spec types[CORE_TYPE_COUNT] = {
@@ -240,7 +259,7 @@ static bool is_name(struct str s, const char *name)
 enum core_type core_type_of_command(struct str name)
 {
     for (int type = CORE_TYPE_NONE + 1; type < CORE_TYPE_COUNT; type++) {
-        if (is_name(name, types[type].command_name))
+        if (type != CORE_SESSION_FORK && is_name(name, types[type].command_name))
             return (enum core_type)type;
     }
     return CORE_TYPE_NONE;

@@ -306,7 +306,12 @@ static int check(const struct core_session *s, const struct core_event *event,
     return 0;
 }
 
-/* ---- patch and view */
+/* ---- patch, diff and view */
+
+static struct str status_of(const struct thread *t)
+{
+    return t->closed ? STR("closed") : STR("open");
+}
 
 static void json_head(struct buf *out, const struct thread *t)
 {
@@ -315,7 +320,7 @@ static void json_head(struct buf *out, const struct thread *t)
     buf_add_literal(out, ",\"creator\":");
     json_add_id(out, t->creator);
     buf_add_literal(out, ",\"status\":");
-    buf_add_str(out, t->closed ? STR("\"closed\"") : STR("\"open\""));
+    json_add_id(out, status_of(t));
     buf_add_literal(out, ",\"summary\":");
     json_add_string(out, t->summary);
 }
@@ -416,6 +421,42 @@ static void patch(const struct core_event *event, struct buf *out)
     }
 }
 
+static void diff_thread(const struct diffing *d, const struct thread *from, const struct thread *to)
+{
+    struct str parent = STR("/threads/");
+    struct str id = to->id;
+    patch_changed_text(d->out, parent, id, STR("/name"), from->name, to->name);
+    patch_changed_text(d->out, parent, id, STR("/creator"), from->creator, to->creator);
+    patch_changed_text(d->out, parent, id, STR("/status"), status_of(from), status_of(to));
+    patch_changed_text(d->out, parent, id, STR("/summary"), from->summary, to->summary);
+    reading_diff(d, from, to);
+    messages_diff(d, from, to);
+}
+
+static void diff(const struct diffing *d)
+{
+    const struct thread *t;
+    for (uint32_t at = 0; (t = table_next(&d->from->threads, &at)) != NULL;) {
+        if (thread_find(d->to, t->id) == NULL) {
+            patch_thread(d->out, "remove", t->id, STR(""));
+            patch_end_path(d->out);
+        }
+    }
+    for (uint32_t at = 0; (t = table_next(&d->to->threads, &at)) != NULL;) {
+        const struct thread *old = thread_find(d->from, t->id);
+        if (old != NULL) {
+            diff_thread(d, old, t);
+            continue;
+        }
+        patch_thread(d->out, "add", t->id, STR(""));
+        patch_value(d->out);
+        buf_add_byte(d->out, '{');
+        thread_view(t, d->out);
+        buf_add_byte(d->out, '}');
+        patch_end(d->out);
+    }
+}
+
 /* ---- bytes */
 
 static void encode(const struct core_session *s, struct buf *out)
@@ -481,6 +522,7 @@ const struct slice threads_slice = {
     .apply = apply,
     .check = check,
     .patch = patch,
+    .diff = diff,
     .view = view,
     .encode = encode,
     .decode = decode,

@@ -6,7 +6,7 @@
 # shellcheck disable=SC2034
 atoll_packages=(build-essential cmake ninja-build pkg-config libh2o-evloop-dev libwslay-dev
     liburing-dev libjemalloc-dev libsimdjson-dev libcyaml-dev libyaml-dev libxxhash-dev libbsd-dev libssl-dev
-    zlib1g-dev)
+    libcurl4-openssl-dev zlib1g-dev)
 
 # need_packages NAME...: installs those that are missing; fails, naming them, where it cannot.
 need_packages() {

@@ -7,6 +7,8 @@
  */
 #include "server/cli.h"
 
+#include "server/cli_directory.h"
+#include "server/cli_transfer.h"
 #include "server/config.h"
 #include "server/serve.h"
 
@@ -36,6 +38,13 @@ static int run_help(int argc, char **argv);
 static const struct command commands[] = {
     {"serve", "[OPTION]...", "run the server", run_serve},
     {"check-config", "FILE", "check a configuration file and start nothing", run_check_config},
+    {"verify", "DATA_DIR", "check every byte of a data directory that no server is using",
+     cli_verify},
+    {"backup", "DEST [--data DIR]", "copy a data directory, also while a server is using it",
+     cli_backup},
+    {"export", "SID", "write a session as NDJSON to --output FILE, or to standard output",
+     cli_export},
+    {"import", "FILE", "make a session of such a file", cli_import},
     {"version", "", "print the version and those of the libraries", run_version},
     {"help", "[COMMAND]", "explain a command", run_help},
 };
@@ -58,7 +67,7 @@ static void print_commands(FILE *out)
 {
     fputs("usage: atoll COMMAND [ARGUMENT]...\n\n", out);
     for (size_t i = 0; i < command_count; i++)
-        fprintf(out, "  %-13s %-12s %s\n", commands[i].name, commands[i].arguments,
+        fprintf(out, "  %-13s %-17s %s\n", commands[i].name, commands[i].arguments,
                 commands[i].help);
 }
 
@@ -82,6 +91,10 @@ static void print_option(const struct config_option *option)
 static int print_command(const struct command *command)
 {
     printf("usage: atoll %s %s\n\n%s\n", command->name, command->arguments, command->help);
+    if (command->run == cli_export || command->run == cli_import)
+        puts("\n  --server URL\n      where the server is: http://HOST:PORT, https://... or "
+             "unix:PATH\n"
+             "      default: " TRANSFER_SERVER);
     if (command->run != run_serve)
         return EXIT_OK;
     puts("\nEvery option is also a key of the configuration file, with _ for -. Of several\n"

@@ -5,7 +5,7 @@
 #define ATOLL_SERVER_CLI_H
 
 /*
- * Runs the command that `argv` names (serve, check-config, version, help) and returns the exit
+ * Runs the command that `argv` names (serve, export, import, ...) and returns the exit
  * status of the process: 0 done, 2 a command line or configuration that is not right, with one
  * line on stderr that says why, or what serve_run returned. Main thread, once per process.
  */

@@ -13,6 +13,7 @@
 #endif
 
 #include "server/config_options.h"
+#include "server/memory.h"
 
 #include <ctype.h>
 #include <cyaml/cyaml.h>
@@ -475,7 +476,8 @@ static int refuse_pair(struct loader *l, const char *small, const char *rule, co
                 limit_text);
 }
 
-/* Works out what "one per core" means and checks the options against each other. */
+/* Works out what "one per core" and "half of what there is" mean and checks the options against
+ * each other. */
 static int settle(struct loader *l)
 {
     struct config *c = l->config;
@@ -483,6 +485,8 @@ static int settle(struct loader *l)
 
     if (c->shards == 0)
         c->shards = count_cores();
+    if (c->memory_bytes == 0)
+        c->memory_bytes = memory_available_bytes() / 2;
     if (c->segment_size_bytes < segment_min_bytes)
         return refuse_pair(l, "segment_size", "at least", "2 x max_batch_bytes + 1MiB",
                            c->segment_size_bytes, segment_min_bytes, CONFIG_SIZE);

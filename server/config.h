@@ -54,6 +54,13 @@ struct config {
     uint64_t heartbeat_ms;
     uint64_t write_timeout_ms;
     uint64_t segment_size_bytes;
+    uint64_t checkpoint_bytes;
+    uint64_t idle_passivate_ms;
+    uint64_t memory_bytes; /* not 0: "half of what there is" is already worked out */
+    uint64_t retain_age_ms;
+    uint64_t retain_bytes;
+    uint64_t compact_after_ms;
+    uint64_t compact_rate_bytes; /* per second */
     uint64_t max_body_bytes;
     uint64_t max_batch_commands;
     uint64_t max_batch_bytes;
@@ -77,7 +84,7 @@ enum config_kind {
     CONFIG_LIST,     /* struct config_list; flag repeatable, environment comma-separated */
     CONFIG_COUNT,    /* uint64_t */
     CONFIG_SIZE,     /* uint64_t, bytes; written 1048576, 1024KiB or 1MiB */
-    CONFIG_DURATION, /* uint64_t, milliseconds; written 500ms, 10s, 2min or 1h */
+    CONFIG_DURATION, /* uint64_t, milliseconds; written 500ms, 10s, 2min, 1h or 30d */
     CONFIG_ENUM,     /* an enum: the value's place in `allowed` */
 };
 

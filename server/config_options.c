@@ -19,6 +19,7 @@ static bool check_origin(const char *text);
 
 #define SECOND UINT64_C(1000)
 #define HOUR (3600 * SECOND)
+#define DAY (24 * HOUR)
 
 #define TEXT(flag, member, words, value, about)                                                    \
     .name = (flag), .kind = CONFIG_STRING, .offset = offsetof(struct config, member),              \
@@ -66,6 +67,21 @@ const struct config_option config_options[] = {
            "connections of the whole server; more are closed at once")},
     {SIZE("segment-size", segment_size_bytes, MIB, GIB, "64MiB",
           "size of one log file; at least 2 x max-batch-bytes + 1MiB")},
+    {SIZE("checkpoint-bytes", checkpoint_bytes, MIB, 64 * GIB, "128MiB",
+          "bytes of a shard's log from one checkpoint to the next; a start reads at most so much")},
+    {DURATION("idle-passivate", idle_passivate_ms, 0, 365 * DAY, "10min",
+              "time after which a session that nobody uses leaves memory; 0ms: never")},
+    {SIZE("memory", memory_bytes, 0, 65536 * GIB, "0",
+          "for the sessions in memory, beyond which the least used leave it; 0: half of what "
+          "there is")},
+    {DURATION("retain-age", retain_age_ms, 0, 36500 * DAY, "0ms",
+              "age from which history may be dropped, but for what sessions need; 0ms: never")},
+    {SIZE("retain-bytes", retain_bytes, 0, 65536 * GIB, "0",
+          "size of all logs above which the oldest history is dropped; 0: no bound")},
+    {DURATION("compact-after", compact_after_ms, 0, 365 * DAY, "10min",
+              "time that deleted data may lie on disk before its log files are rewritten")},
+    {SIZE("compact-rate", compact_rate_bytes, 0, 64 * GIB, "128MiB",
+          "bytes per second that rewriting reads and writes, in each shard; 0: no bound")},
     {SIZE("max-body", max_body_bytes, KIB, 64 * MIB, "1MiB",
           "request body that is not a batch; at most max-batch-bytes")},
     {COUNT("max-batch-commands", max_batch_commands, 1, 100000, "10000",
@@ -119,7 +135,7 @@ static const struct unit size_units[] = {
     {"MB", 1000000}, {"kB", 1000}, {"", 1},      {NULL, 0},
 };
 static const struct unit duration_units[] = {
-    {"h", HOUR}, {"min", 60 * SECOND}, {"s", SECOND}, {"ms", 1}, {NULL, 0},
+    {"d", DAY}, {"h", HOUR}, {"min", 60 * SECOND}, {"s", SECOND}, {"ms", 1}, {NULL, 0},
 };
 
 static const struct unit *units_of(enum config_kind kind)
@@ -353,7 +369,7 @@ void config_write_allowed(const struct config_option *option, char *out, size_t 
         write_range(option, "size", " (bytes, or with KiB, MiB, GiB, kB, MB, GB)", out, size);
         break;
     case CONFIG_DURATION:
-        write_range(option, "duration", " (with ms, s, min, h)", out, size);
+        write_range(option, "duration", " (with ms, s, min, h, d)", out, size);
         break;
     case CONFIG_ENUM:
         write_choices(option->allowed, out, size);

@@ -109,8 +109,10 @@ static void list_add(char *list, size_t size, const char *name)
 static int refuse_type(const struct job *job, const struct json_value *type)
 {
     char list[208] = "";
-    for (int t = CORE_TYPE_NONE + 1; t < CORE_TYPE_COUNT; t++)
-        list_add(list, sizeof(list), job->d->forms[t].type_name.p);
+    for (int t = CORE_TYPE_NONE + 1; t < CORE_TYPE_COUNT; t++) {
+        if (job->d->forms[t].type_name.p != NULL)
+            list_add(list, sizeof(list), job->d->forms[t].type_name.p);
+    }
     if (type == NULL)
         return refuse(job, CORE_E_MALFORMED, "type", "\"type\" is missing: %s", list);
     if (type->type != JSON_STRING)
@@ -152,7 +154,8 @@ static const char *field_named(const struct decoder *d, struct str name)
 {
     for (int type = CORE_TYPE_NONE + 1; type < CORE_TYPE_COUNT; type++) {
         const struct form *form = &d->forms[type];
-        for (uint32_t i = 0; i < form->fields_n + COMMON_COUNT; i++) {
+        uint32_t names_n = form->type_name.p != NULL ? form->fields_n + COMMON_COUNT : 0;
+        for (uint32_t i = 0; i < names_n; i++) {
             if (str_equal(form->names[i], name))
                 return form->names[i].p;
         }
@@ -699,7 +702,7 @@ static int decode_rest_body(struct job *job, struct str body, struct request *re
 int decode_rest(struct decoder *d, enum core_type type, const struct core_fields *preset,
                 struct str body, struct request *request, struct core_refusal *why)
 {
-    assert(type > CORE_TYPE_NONE && type < CORE_TYPE_COUNT);
+    assert(type > CORE_TYPE_NONE && type < CORE_TYPE_COUNT && d->forms[type].type_name.p != NULL);
     struct job job = {.d = d, .arena = &request->arena, .form = &d->forms[type], .why = why};
     job.out = add_commands(request, 1);
     request->batch = false;
@@ -778,9 +781,18 @@ struct decoder *decoder_new(const struct core_limits *limits, uint32_t max_batch
     d->parser = json_parser_new(max_batch_commands, limits->hash_seed);
     d->id_slots_mask = id_slots_for(limits) - 1;
     d->id_slots = mem_alloc((d->id_slots_mask + 1) * sizeof(*d->id_slots));
-    for (int type = CORE_TYPE_NONE + 1; type < CORE_TYPE_COUNT; type++)
-        form_make(&d->forms[type], core_type_spec((enum core_type)type));
+    for (int type = CORE_TYPE_NONE + 1; type < CORE_TYPE_COUNT; type++) {
+        const struct core_type_spec *spec = core_type_spec((enum core_type)type);
+        struct str name = {spec->command_name, strlen(spec->command_name)};
+        if (core_type_of_command(name) != CORE_TYPE_NONE) /* else no client may give it */
+            form_make(&d->forms[type], spec);
+    }
     return d;
+}
+
+struct json_parser *decoder_parser(struct decoder *d)
+{
+    return d->parser;
 }
 
 void decoder_free(struct decoder *d)

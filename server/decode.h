@@ -40,6 +40,23 @@ int decode_commands(struct decoder *d, struct str body, bool ndjson, struct requ
 int decode_rest(struct decoder *d, enum core_type type, const struct core_fields *preset,
                 struct str body, struct request *request, struct core_refusal *why);
 
+/*
+ * The body of POST .../fork: an object with "at" and "session", both optional, or empty. Fills
+ * request->at and request->session (left alone where the body names none).
+ */
+int decode_fork(struct decoder *d, struct str body, struct request *request,
+                struct core_refusal *why);
+
+/*
+ * A page of an exported session, as NDJSON: the lines behind event request->after, the first page
+ * with the header line before them. Fills the request's imports, and `at` from the header: the seq
+ * and epoch that the export ends with. The session must be request->session.
+ */
+int decode_import(struct str body, struct request *request, struct core_refusal *why);
+
+/* Its parser, for other files of decode. */
+struct json_parser *decoder_parser(struct decoder *d);
+
 /* Whether an idempotency key is 1 to DECODE_KEY_BYTES bytes of UTF-8 without control characters. */
 bool decode_key_valid(struct str key);
 

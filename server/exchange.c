@@ -92,6 +92,9 @@ enum { HEADERS_SHARED = 3 };
 
 static const h2o_header_t shared_headers[][HEADERS_SHARED] = {
     [ANSWER_JSON] = {{TOKEN(CONTENT_TYPE), NULL, VALUE("application/json")}, NO_STORE, NOSNIFF},
+    [ANSWER_LINES] = {{TOKEN(CONTENT_TYPE), NULL, VALUE("application/x-ndjson")},
+                      NO_STORE,
+                      NOSNIFF},
     [ANSWER_STATE] = {{TOKEN(CONTENT_TYPE), NULL, VALUE("application/json")}, NO_CACHE, NOSNIFF},
     [ANSWER_PROBLEM] = {{TOKEN(CONTENT_TYPE), NULL, VALUE("application/problem+json")},
                         NO_STORE,
@@ -186,13 +189,18 @@ static void arm_deadline(struct exchange *exchange)
     timers_set(&frontend->timers, &exchange->timer, frontend_now_ms(frontend) + patience_ms);
 }
 
-/* Hands h2o the next piece of the body. */
+/* Hands h2o the next piece of the body, or asks for more of it. */
 static void send_piece(struct exchange *exchange)
 {
     size_t n = exchange->rest.n < EXCHANGE_PIECE_BYTES ? exchange->rest.n : EXCHANGE_PIECE_BYTES;
     h2o_iovec_t piece = h2o_iovec_init(exchange->rest.p, n);
-    bool last = n == exchange->rest.n;
+    bool last = n == exchange->rest.n && !exchange->paged;
 
+    if (n == 0 && exchange->paged) {
+        timers_clear(&exchange->frontend->timers, &exchange->timer); /* not the client's time */
+        exchange->ask(exchange);
+        return;
+    }
     if (n != 0)
         exchange->rest = (struct str){exchange->rest.p + n, exchange->rest.n - n};
     arm_deadline(exchange);
@@ -238,6 +246,34 @@ void exchange_answer(struct exchange *exchange, const struct answer *answer)
     exchange->rest = bodiless || is_head(req) ? (struct str){0} : answer->body;
     exchange->generator.proceed = on_proceed;
     h2o_start_response(req, &exchange->generator);
+    send_piece(exchange);
+}
+
+static void begin_pages(struct exchange *exchange)
+{
+    h2o_req_t *req = exchange->req;
+
+    begin_answer(exchange, 200);
+    if (req->version < 0x101)
+        req->http1_is_persistent = 0; /* the end of the connection is the end of the body */
+    set_headers(req, &(struct answer){.kind = ANSWER_LINES, .body = STR("")});
+    exchange->generator.proceed = on_proceed;
+    h2o_start_response(req, &exchange->generator);
+}
+
+void exchange_page(struct exchange *exchange, struct request *page, bool last, exchange_ask *ask)
+{
+    exchange->asking = false;
+    if (exchange->reply != NULL)
+        request_free(exchange->reply);
+    exchange->reply = page;
+    exchange->rest = buf_str(&page->body);
+    exchange->paged = !last;
+    exchange->ask = ask;
+    if (!exchange->answered)
+        begin_pages(exchange);
+    else if (!exchange->frontend->in_loop)
+        exchange->frontend->touched = true;
     send_piece(exchange);
 }
 
@@ -337,6 +373,15 @@ bool exchange_send_to(struct exchange *exchange, struct request *request, unsign
     return sent(exchange, request, mailbox_send_to(exchange->frontend->mailbox, request, shard));
 }
 
+void exchange_send_next(struct exchange *exchange, struct request *request)
+{
+    struct frontend *frontend = exchange->frontend;
+
+    request->token = exchange->token;
+    exchange->asking = true;
+    outbox_send(&frontend->outbox, frontend->mailbox, request);
+}
+
 /* ---- endings */
 
 void exchange_watch(struct exchange *exchange)
@@ -363,10 +408,17 @@ void exchange_gone(struct exchange *exchange)
         stream_touch(exchange->watcher);
         return;
     }
-    if (exchange->answered)
+    if (exchange->answered && !exchange->asking)
         return; /* its own write tells */
     /* One write, so that h2o finds out; nobody reads it. */
     exchange_cut(exchange);
+    if (exchange->asking) {
+        exchange->asking = exchange->paged = false;
+        if (!exchange->frontend->in_loop)
+            exchange->frontend->touched = true;
+        h2o_send(exchange->req, NULL, 0, H2O_SEND_STATE_FINAL);
+        return;
+    }
     exchange->answered = true;
     if (!exchange->frontend->in_loop)
         exchange->frontend->touched = true;

@@ -30,17 +30,27 @@ struct exchange {
     bool watched;          /* in the hang-up set */
     bool unread;           /* the socket is polled, but not to be read */
     bool waiting;          /* a REQUEST_INBOX that may wait is at the shard */
+    bool paged;            /* the body has pages behind what `rest` holds */
+    bool asking;           /* the next of them is at the shard */
     struct timer timer;    /* end of the wait; then the write deadline */
     h2o_generator_t generator;
-    struct str rest;       /* of the body, not yet handed to h2o */
-    struct request *reply; /* owns the body */
-    struct buf text;       /* or this does */
-    struct gather *gather; /* list.c, status.c: replies of all shards */
+    struct str rest;                /* of the body, not yet handed to h2o */
+    struct request *reply;          /* owns the body */
+    struct buf text;                /* or this does */
+    void (*ask)(struct exchange *); /* for the page behind `reply` */
+    struct gather *gather;          /* list.c, status.c: replies of all shards */
     struct watcher *watcher;
 };
 
 /* The headers that kinds of answers share. */
-enum answer_kind { ANSWER_JSON, ANSWER_STATE, ANSWER_PROBLEM, ANSWER_YAML, ANSWER_TEXT };
+enum answer_kind {
+    ANSWER_JSON,
+    ANSWER_LINES,
+    ANSWER_STATE,
+    ANSWER_PROBLEM,
+    ANSWER_YAML,
+    ANSWER_TEXT
+};
 
 struct answer {
     int status;
@@ -65,6 +75,17 @@ void exchange_refuse_text(struct exchange *exchange, unsigned error, const char 
 void exchange_refuse_with(struct exchange *exchange, unsigned error, const struct core_refusal *why,
                           struct str members);
 
+/*
+ * A body that comes from the shard page by page: the first begins the answer. Where it is not the
+ * last, `ask` is called once the client has taken it, and has to send for the next one with
+ * exchange_send_next; that comes here again, or the exchange is ended by exchange_gone. Takes
+ * `page` over.
+ */
+typedef void exchange_ask(struct exchange *exchange);
+void exchange_page(struct exchange *exchange, struct request *page, bool last, exchange_ask *ask);
+/* Sends for the next page; never refused. */
+void exchange_send_next(struct exchange *exchange, struct request *request);
+
 /* Sends a request of this exchange to the shard of its session; where the ring is full it is freed
  * and the exchange answered with 503. */
 bool exchange_send(struct exchange *exchange, struct request *request);
@@ -73,7 +94,7 @@ bool exchange_send_to(struct exchange *exchange, struct request *request, unsign
 
 /* Notices from now on if the client hangs up. */
 void exchange_watch(struct exchange *exchange);
-/* The client has hung up. */
+/* The client has hung up, or is to be cut off from an answer that cannot go on. */
 void exchange_gone(struct exchange *exchange);
 /* A REQUEST_INBOX that waits was sent: it is cancelled after `wait_ms`, or if the client goes. */
 void exchange_begin_wait(struct exchange *exchange, struct str session, int64_t wait_ms);

@@ -125,6 +125,16 @@ static void dispatch(struct exchange *exchange, const struct call *call)
     }
 }
 
+static bool is_probe(enum route route)
+{
+    return route == ROUTE_HEALTH || route == ROUTE_READY;
+}
+
+static bool needs_shards(enum route route)
+{
+    return !is_probe(route) && route != ROUTE_PAGE && route != ROUTE_OPENAPI;
+}
+
 static int on_req(h2o_handler_t *self, h2o_req_t *req)
 {
     struct frontend *frontend = ((struct handler *)self)->frontend;
@@ -136,9 +146,10 @@ static int on_req(h2o_handler_t *self, h2o_req_t *req)
     call_read_headers(req, &call.headers);
     if (!check_access(exchange, &call) || !read_call(exchange, &call))
         return 0;
-    bool probe = exchange->match.route == ROUTE_HEALTH || exchange->match.route == ROUTE_READY;
-    if (frontend->draining_ms != 0 && !probe)
+    if (frontend->draining_ms != 0 && !is_probe(exchange->match.route))
         exchange_refuse_text(exchange, REQUEST_E_UNAVAILABLE, NULL, "The server is about to stop.");
+    else if (!reactor_ready(frontend->reactor) && needs_shards(exchange->match.route))
+        status_refuse_recovering(exchange);
     else
         dispatch(exchange, &call);
     return 0;

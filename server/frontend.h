@@ -5,6 +5,7 @@
  * Normal path: on_req (frontend.c) makes an exchange, routes it and hands it to a face: rest.c,
  * list.c, status.c or stream.c. The face answers at once or sends a request over the ring;
  * frontend_work drains the mailbox and hands each reply to the face that sent it, which answers.
+ * While the shards recover, only what needs none of them is answered, and all else refused.
  * Draining: accept no more, refuse what is new, end waits and streams, close what is idle and stays
  * so for a moment, and be done when no connection is left.
  * Failure: a client that goes takes its exchange along (exchange.h); a reply to it is dropped.
@@ -24,7 +25,7 @@
 #include "server/slots.h"
 #include "server/stream.h"
 #include "server/timers.h"
-#include "shards/reactor.h"
+#include "shards/cluster.h"
 
 #include <stdatomic.h>
 

@@ -17,7 +17,6 @@
     X(NOT_ACCEPTABLE, 406, "not-acceptable", "Not acceptable")                                     \
     X(FORBIDDEN_HOST, 403, "forbidden-host", "Host not allowed")                                   \
     X(FORBIDDEN_ORIGIN, 403, "forbidden-origin", "Origin not allowed")                             \
-    X(GONE, 410, "gone", "History no longer kept")                                                 \
     X(UNSUPPORTED_MEDIA_TYPE, 415, "unsupported-media-type", "Unsupported media type")
 
 enum problem_error {

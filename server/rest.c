@@ -1,6 +1,8 @@
 #include "server/rest.h"
 
+#include "server/at.h"
 #include "server/etag.h"
+#include "server/history.h"
 #include "server/newid.h"
 #include "server/problem.h"
 
@@ -54,14 +56,15 @@ static int check_media(const struct exchange *exchange, const struct call *call,
                        struct core_refusal *why)
 {
     enum access_media media = access_media(call->headers.content_type);
-    bool commands = exchange->match.route == ROUTE_COMMANDS;
+    bool json = exchange->match.route != ROUTE_IMPORT;
+    bool lines = !json || exchange->match.route == ROUTE_COMMANDS;
 
-    if (call->body.n == 0 || media == ACCESS_MEDIA_JSON ||
-        (media == ACCESS_MEDIA_NDJSON && commands))
+    if (call->body.n == 0 || (media == ACCESS_MEDIA_JSON && json) ||
+        (media == ACCESS_MEDIA_NDJSON && lines))
         return 0;
     *why = (struct core_refusal){.field = "Content-Type"};
-    snprintf(why->detail, sizeof(why->detail), "Send application/json%s.",
-             commands ? " or application/x-ndjson" : "");
+    snprintf(why->detail, sizeof(why->detail), "Send %s%s%s.", json ? "application/json" : "",
+             json && lines ? " or " : "", lines ? "application/x-ndjson" : "");
     return PROBLEM_E_UNSUPPORTED_MEDIA_TYPE;
 }
 
@@ -78,7 +81,9 @@ static bool is_batch(const struct call *call)
 static int check_size(const struct exchange *exchange, const struct call *call,
                       struct core_refusal *why)
 {
-    uint64_t limit = exchange->frontend->shared->config->max_body_bytes;
+    const struct config *config = exchange->frontend->shared->config;
+    bool import = exchange->match.route == ROUTE_IMPORT;
+    uint64_t limit = import ? config->max_batch_bytes : config->max_body_bytes;
 
     if (call->body.n <= limit || (exchange->match.route == ROUTE_COMMANDS && is_batch(call)))
         return 0;
@@ -88,9 +93,16 @@ static int check_size(const struct exchange *exchange, const struct call *call,
     return CORE_E_TOO_LARGE;
 }
 
+int rest_check_body(const struct exchange *exchange, const struct call *call,
+                    struct core_refusal *why)
+{
+    int rc = check_media(exchange, call, why);
+    return rc == 0 ? check_size(exchange, call, why) : rc;
+}
+
 /* ---- making requests */
 
-static struct request *request_for(const struct exchange *exchange, enum request_kind kind)
+struct request *rest_request(const struct exchange *exchange, enum request_kind kind)
 {
     struct request *request = request_new();
     request->kind = kind;
@@ -128,20 +140,30 @@ static void preset_fields(const struct exchange *exchange, const struct call *ca
     }
 }
 
+int rest_take_key(const struct call *call, struct request *request, struct core_refusal *why)
+{
+    struct str key = call->headers.key;
+
+    request->caller = STR("");
+    if (key.p == NULL)
+        return 0;
+    if (key.n > DECODE_KEY_BYTES)
+        return too_large(why, "Idempotency-Key", "An idempotency key has at most 128 bytes.");
+    if (!decode_key_valid(key))
+        return malformed(why, "Idempotency-Key",
+                         "An idempotency key has 1 to 128 bytes, no control characters.");
+    request->key = arena_copy(&request->arena, key);
+    return 0;
+}
+
 static int take_headers(const struct call *call, struct request *request, struct core_refusal *why)
 {
     const struct call_headers *headers = &call->headers;
     struct str epoch;
+    int rc = rest_take_key(call, request, why);
 
-    request->caller = STR("");
-    if (headers->key.p != NULL) {
-        if (headers->key.n > DECODE_KEY_BYTES)
-            return too_large(why, "Idempotency-Key", "An idempotency key has at most 128 bytes.");
-        if (!decode_key_valid(headers->key))
-            return malformed(why, "Idempotency-Key",
-                             "An idempotency key has 1 to 128 bytes, no control characters.");
-        request->key = arena_copy(&request->arena, headers->key);
-    }
+    if (rc != 0)
+        return rc;
     if (headers->if_match.p != NULL) {
         if (!etag_read(headers->if_match, &epoch, &request->expected_seq))
             return malformed(why, "If-Match", "If-Match must be one ETag, \"<epoch>-<seq>\".");
@@ -150,18 +172,22 @@ static int take_headers(const struct call *call, struct request *request, struct
     return 0;
 }
 
+struct str rest_new_id(struct frontend *frontend, struct request *request)
+{
+    char id[NEWID_BYTES];
+    struct str made = request->key.p != NULL
+                          ? newid_by_key(id, request->caller, request->key)
+                          : newid_by_time(id, reactor_wall_ms(frontend->reactor), ++frontend->ids);
+    return arena_copy(&request->arena, made);
+}
+
 /* POST /v1/sessions: the id is the body's, made from the key, or a new one. */
 static void name_session(struct frontend *frontend, struct request *request)
 {
     struct core_fields *fields = &request->commands[0].command.f;
-    char id[NEWID_BYTES];
 
     if (fields->session.p == NULL) {
-        struct str made =
-            request->key.p != NULL
-                ? newid_by_key(id, request->caller, request->key)
-                : newid_by_time(id, reactor_wall_ms(frontend->reactor), ++frontend->ids);
-        fields->session = arena_copy(&request->arena, made);
+        fields->session = rest_new_id(frontend, request);
         fields->given |= UINT64_C(1) << CORE_FIELD_SESSION;
     }
     request->session = fields->session;
@@ -224,15 +250,13 @@ static void serve_commands(struct exchange *exchange, const struct call *call)
 {
     const struct form *form = &forms[exchange->match.route];
     struct core_refusal why = {0};
-    int rc = check_media(exchange, call, &why);
+    int rc = rest_check_body(exchange, call, &why);
 
-    if (rc == 0)
-        rc = check_size(exchange, call, &why);
     if (rc != 0) {
         exchange_refuse(exchange, (unsigned)rc, &why);
         return;
     }
-    struct request *request = request_for(exchange, REQUEST_COMMANDS);
+    struct request *request = rest_request(exchange, REQUEST_COMMANDS);
     rc = take_headers(call, request, &why);
     if (rc == 0)
         rc = form->type != CORE_TYPE_NONE ? decode_form(exchange, call, form, request, &why)
@@ -247,7 +271,7 @@ static void serve_commands(struct exchange *exchange, const struct call *call)
 
 static void serve_delete(struct exchange *exchange, const struct call *call)
 {
-    struct request *request = request_for(exchange, REQUEST_DELETE);
+    struct request *request = rest_request(exchange, REQUEST_DELETE);
     struct core_refusal why;
     int rc = take_headers(call, request, &why);
 
@@ -276,8 +300,15 @@ static void serve_page(struct exchange *exchange, const struct call *call, enum 
                              "last_event_id belongs to a stream, not to a page.");
         return;
     }
-    struct request *request = request_for(exchange, kind);
-    request->thread = arena_copy(&request->arena, exchange->match.thread);
+    struct request *request = rest_request(exchange, kind);
+    request->thread = arena_copy(&request->arena,
+                                 kind == REQUEST_MESSAGES ? exchange->match.thread : query->thread);
+    request->agent = arena_copy(&request->arena, query->agent);
+    request->has_since = query_has(query, QUERY_SINCE);
+    request->since_ms = query->since_ms;
+    request->has_until = query_has(query, QUERY_UNTIL);
+    request->until_ms = query->until_ms;
+    request->descending = query->descending;
     request->has_after = query_has(query, QUERY_AFTER);
     request->after = query->after;
     request->has_before = query_has(query, QUERY_BEFORE);
@@ -290,7 +321,7 @@ static void serve_page(struct exchange *exchange, const struct call *call, enum 
 static void serve_inbox(struct exchange *exchange, const struct call *call)
 {
     const struct query *query = &call->query;
-    struct request *request = request_for(exchange, REQUEST_INBOX);
+    struct request *request = rest_request(exchange, REQUEST_INBOX);
 
     request->inbox.agent = arena_copy(&request->arena, exchange->match.agent);
     request->inbox.from = arena_copy(&request->arena, query->from);
@@ -303,9 +334,10 @@ static void serve_inbox(struct exchange *exchange, const struct call *call)
 
 static void serve_state(struct exchange *exchange, const struct call *call, enum request_kind kind)
 {
-    struct request *request = request_for(exchange, kind);
+    struct request *request = rest_request(exchange, kind);
 
     request->thread = arena_copy(&request->arena, exchange->match.thread);
+    request->at = at_copy(&request->arena, &call->query.at);
     exchange->none_match = call->headers.if_none_match;
     exchange_send(exchange, request);
 }
@@ -331,6 +363,13 @@ void rest_serve(struct exchange *exchange, const struct call *call)
     case ROUTE_INBOX_GET:
         serve_inbox(exchange, call);
         break;
+    case ROUTE_DIFF:
+    case ROUTE_PROOF:
+    case ROUTE_FORK:
+    case ROUTE_EXPORT:
+    case ROUTE_IMPORT:
+        history_serve(exchange, call);
+        break;
     default:
         serve_commands(exchange, call);
         break;
@@ -339,19 +378,14 @@ void rest_serve(struct exchange *exchange, const struct call *call)
 
 /* ---- answers */
 
-static void add_session_path(struct buf *out, struct str session)
-{
-    buf_add_literal(out, "/v1/sessions/");
-    buf_add_str(out, session);
-}
-
 /* The path of what was made; of a message, the page that holds just it. */
-static struct str location_of(struct exchange *exchange, const struct request *request)
+struct str rest_location(struct exchange *exchange, const struct request *request)
 {
     struct buf *out = &exchange->frontend->location;
 
     out->n = 0;
-    add_session_path(out, request->session);
+    buf_add_literal(out, "/v1/sessions/");
+    buf_add_str(out, request->session);
     if (exchange->match.route == ROUTE_AGENT_POST) {
         buf_add_literal(out, "/agents/");
         buf_add_str(out, request->made);
@@ -374,7 +408,7 @@ static void answer_commands(struct exchange *exchange, const struct request *req
 
     if (forms[exchange->match.route].makes && request->made.p != NULL) {
         answer.status = 201;
-        answer.location = location_of(exchange, request);
+        answer.location = rest_location(exchange, request);
     }
     answer.replayed = request->replayed;
     exchange_answer(exchange, &answer);
@@ -393,12 +427,26 @@ static void answer_state(struct exchange *exchange, const struct request *reques
     exchange_answer(exchange, &answer);
 }
 
+/* With how far history reaches back, or where the session stands that is not as far as asked. */
+static void answer_refusal(struct exchange *exchange, const struct request *request)
+{
+    bool gone = request->error == REQUEST_E_GONE;
+    uint64_t value = gone ? request->oldest : request->refusal.seq;
+    char members[48];
+    int n = snprintf(members, sizeof(members), "{\"%s\":%llu}", gone ? "oldest" : "seq",
+                     (unsigned long long)value);
+    bool told = value != 0 && (gone || request->error == CORE_E_MALFORMED);
+
+    exchange_refuse_with(exchange, request->error, &request->refusal,
+                         (struct str){members, told ? (size_t)n : 0});
+}
+
 static void answer_error(struct exchange *exchange, struct request *request)
 {
     struct core_refusal *why = &request->refusal;
 
     if (request->kind != REQUEST_COMMANDS || request->body.n == 0) {
-        exchange_refuse(exchange, request->error, why);
+        answer_refusal(exchange, request);
         return;
     }
     /* An atomic batch: which command it was and why stands in its results. */
@@ -411,6 +459,8 @@ static void answer_error(struct exchange *exchange, struct request *request)
 void rest_on_reply(struct exchange *exchange, struct request *request)
 {
     exchange_waited(exchange);
+    if (request->kind == REQUEST_EXPORT && history_on_page(exchange, request))
+        return;
     if (exchange->answered) {
         request_free(request);
         return;
@@ -424,6 +474,8 @@ void rest_on_reply(struct exchange *exchange, struct request *request)
         answer_state(exchange, request);
     else if (request->kind == REQUEST_DELETE)
         exchange_answer(exchange, &(struct answer){.status = 204, .kind = ANSWER_JSON});
+    else if (request->kind == REQUEST_FORK || request->kind == REQUEST_IMPORT)
+        history_answer_made(exchange, request);
     else
         exchange_answer(
             exchange,

@@ -15,4 +15,18 @@ void rest_serve(struct exchange *exchange, const struct call *call);
 /* A request of rest_serve has come back; takes it over. */
 void rest_on_reply(struct exchange *exchange, struct request *request);
 
+/* ---- for history.c */
+
+/* An empty request for the session of the path. */
+struct request *rest_request(const struct exchange *exchange, enum request_kind kind);
+/* Whether the body's media type and size are ones that the route takes. 0, or an error. */
+int rest_check_body(const struct exchange *exchange, const struct call *call,
+                    struct core_refusal *why);
+/* Takes the Idempotency-Key, if there is one, and the caller. 0, or an error. */
+int rest_take_key(const struct call *call, struct request *request, struct core_refusal *why);
+/* A session id: always the same for the request's key, or, without one, one of its own. */
+struct str rest_new_id(struct frontend *frontend, struct request *request);
+/* The path of what the request made; in the exchange's pool. */
+struct str rest_location(struct exchange *exchange, const struct request *request);
+
 #endif

@@ -1,5 +1,6 @@
 #include "server/router.h"
 
+#include "server/at.h"
 #include "server/problem.h"
 
 #include <stdio.h>
@@ -41,6 +42,11 @@ static const struct place places[] = {
     {{IN_SESSION, "commands"}, {[POST] = ROUTE_COMMANDS}},
     {{IN_SESSION, "stream"}, {[GET] = ROUTE_STREAM}},
     {{IN_SESSION, "events"}, {[GET] = ROUTE_EVENTS}},
+    {{IN_SESSION, "diff"}, {[GET] = ROUTE_DIFF}},
+    {{IN_SESSION, "proof"}, {[GET] = ROUTE_PROOF}},
+    {{IN_SESSION, "fork"}, {[POST] = ROUTE_FORK}},
+    {{IN_SESSION, "export"}, {[GET] = ROUTE_EXPORT}},
+    {{IN_SESSION, "import"}, {[POST] = ROUTE_IMPORT}},
     {{IN_SESSION, "agents"}, {[POST] = ROUTE_AGENT_POST}},
     {{IN_SESSION, "agents", AGENT}, {[PATCH] = ROUTE_AGENT_PATCH, [DELETE] = ROUTE_AGENT_DELETE}},
     {{IN_SESSION, "agents", AGENT, "inbox"}, {[GET] = ROUTE_INBOX_GET}},
@@ -60,10 +66,16 @@ static const struct place places[] = {
 /* The parameters that a route knows. */
 static const uint32_t known[ROUTE_COUNT] = {
     [ROUTE_SESSION_LIST] = KNOWS(LIMIT) | KNOWS(CURSOR) | KNOWS(LABEL),
+    [ROUTE_SESSION_GET] = KNOWS(AT),
     [ROUTE_COMMANDS] = KNOWS(ATOMIC),
+    [ROUTE_DIFF] = KNOWS(FROM) | KNOWS(TO),
+    [ROUTE_PROOF] = KNOWS(AT),
+    [ROUTE_EXPORT] = KNOWS(AFTER),
+    [ROUTE_IMPORT] = KNOWS(AFTER) | KNOWS(MORE),
     [ROUTE_STREAM] = KNOWS(AFTER) | KNOWS(LAST_EVENT_ID),
-    [ROUTE_EVENTS] =
-        KNOWS(AFTER) | KNOWS(BEFORE) | KNOWS(LIMIT) | KNOWS(TYPE) | KNOWS(LAST_EVENT_ID),
+    [ROUTE_EVENTS] = KNOWS(AFTER) | KNOWS(BEFORE) | KNOWS(LIMIT) | KNOWS(TYPE) | KNOWS(CURSOR) |
+                     KNOWS(AGENT) | KNOWS(THREAD) | KNOWS(SINCE) | KNOWS(UNTIL) | KNOWS(ORDER) |
+                     KNOWS(LAST_EVENT_ID),
     [ROUTE_INBOX_GET] = KNOWS(MENTIONS) | KNOWS(FROM) | KNOWS(WAIT) | KNOWS(LIMIT),
     [ROUTE_PARTICIPANT_PUT] = KNOWS(BY) | KNOWS(HISTORY),
     [ROUTE_PARTICIPANT_DELETE] = KNOWS(BY),
@@ -71,6 +83,7 @@ static const uint32_t known[ROUTE_COUNT] = {
 };
 
 static const uint32_t required[ROUTE_COUNT] = {
+    [ROUTE_DIFF] = KNOWS(FROM),
     [ROUTE_PARTICIPANT_PUT] = KNOWS(BY),
     [ROUTE_PARTICIPANT_DELETE] = KNOWS(BY),
 };
@@ -364,7 +377,77 @@ static int take_type(struct str text, struct query *query, struct core_refusal *
     return 0;
 }
 
-static int take_value(enum query_parameter parameter, struct str text,
+static int take_at(struct str text, struct request_at *at, const char *name,
+                   struct core_refusal *why)
+{
+    if (at_read(text, at))
+        return 0;
+    return malformed(why, name, "%s must be " AT_RULE ".", name);
+}
+
+static int take_time(struct str text, int64_t *ts_ms, const char *name, struct core_refusal *why)
+{
+    bool behind;
+    if (!at_read_time(text, ts_ms, &behind))
+        return malformed(why, name, "%s must be a time such as 2025-03-01T09:30:00Z.", name);
+    *ts_ms += behind;
+    return 0;
+}
+
+static int take_order(struct str text, struct query *query, struct core_refusal *why)
+{
+    query->descending = str_equal(text, STR("desc"));
+    if (query->descending || str_equal(text, STR("asc")))
+        return 0;
+    return malformed(why, "order", "%s must be asc or desc.", "order");
+}
+
+/* Where a page of events goes on: the `next` of the page before. */
+static int take_event_cursor(struct str text, struct query *query, struct core_refusal *why)
+{
+    uint64_t seq;
+    if (!query_number(text, &seq))
+        return malformed(why, "cursor", "%s must be the next of an earlier page.", "cursor");
+    query->cursor = text;
+    return 0;
+}
+
+/* The parameters of history; `route` tells whose `from` and `cursor` it is. */
+static int take_history_value(enum query_parameter parameter, struct str text, enum route route,
+                              struct query *query, struct core_refusal *why)
+{
+    const char *name = parameter_names[parameter];
+
+    switch (parameter) {
+    case QUERY_AT:
+        return take_at(text, &query->at, name, why);
+    case QUERY_FROM:
+        return route == ROUTE_DIFF ? take_at(text, &query->at, name, why)
+                                   : take_query_id(text, &query->from, name, why);
+    case QUERY_TO:
+        return take_at(text, &query->to, name, why);
+    case QUERY_AGENT:
+        return take_query_id(text, &query->agent, name, why);
+    case QUERY_THREAD:
+        return take_query_id(text, &query->thread, name, why);
+    case QUERY_SINCE:
+        return take_time(text, &query->since_ms, name, why);
+    case QUERY_UNTIL:
+        return take_time(text, &query->until_ms, name, why);
+    case QUERY_ORDER:
+        return take_order(text, query, why);
+    case QUERY_CURSOR:
+        if (route == ROUTE_EVENTS)
+            return take_event_cursor(text, query, why);
+        query->cursor = text;
+        return 0;
+    default:
+        query->last_event_id = text;
+        return 0;
+    }
+}
+
+static int take_value(enum query_parameter parameter, struct str text, enum route route,
                       const struct query_limits *limits, struct arena *scratch, struct query *query,
                       struct core_refusal *why)
 {
@@ -393,16 +476,12 @@ static int take_value(enum query_parameter parameter, struct str text,
         return take_bool(text, &query->mentions, name, why);
     case QUERY_BY:
         return take_query_id(text, &query->by, name, why);
-    case QUERY_FROM:
-        return take_query_id(text, &query->from, name, why);
+    case QUERY_MORE:
+        return take_bool(text, &query->more, name, why);
     case QUERY_WAIT:
         return take_wait(text, &query->wait_ms, why);
-    case QUERY_CURSOR:
-        query->cursor = text;
-        return 0;
     default:
-        query->last_event_id = text;
-        return 0;
+        return take_history_value(parameter, text, route, query, why);
     }
 }
 
@@ -446,7 +525,21 @@ static int take_pair(struct str pair, enum route route, const struct query_limit
         return malformed(why, parameter_names[parameter], "%s may be given only once.",
                          parameter_names[parameter]);
     query->given |= bit;
-    return take_value((enum query_parameter)parameter, value, limits, scratch, query, why);
+    return take_value((enum query_parameter)parameter, value, route, limits, scratch, query, why);
+}
+
+/* A page of events that follows another: the same question, but behind the cursor. */
+static void go_on_at_cursor(struct query *query)
+{
+    enum query_parameter bound = query->descending ? QUERY_BEFORE : QUERY_AFTER;
+    uint64_t *place = query->descending ? &query->before : &query->after;
+    uint64_t seq = 0;
+
+    query_number(query->cursor, &seq);
+    bool beyond = query->descending ? seq < *place : seq > *place;
+    if (!query_has(query, bound) || beyond)
+        *place = seq;
+    query->given |= UINT32_C(1) << bound;
 }
 
 int query_parse(struct str text, enum route route, const struct query_limits *limits,
@@ -463,6 +556,8 @@ int query_parse(struct str text, enum route route, const struct query_limits *li
         if (rc != 0)
             return rc;
     }
+    if (route == ROUTE_EVENTS && query_has(query, QUERY_CURSOR))
+        go_on_at_cursor(query);
     uint32_t missing = required[route] & ~query->given;
     for (int i = 0; missing != 0 && i < QUERY_COUNT; i++)
         if ((missing >> i & 1) != 0)

@@ -29,6 +29,11 @@ enum route {
     ROUTE_COMMANDS,
     ROUTE_STREAM,
     ROUTE_EVENTS,
+    ROUTE_DIFF,
+    ROUTE_PROOF,
+    ROUTE_FORK,
+    ROUTE_EXPORT,
+    ROUTE_IMPORT,
     ROUTE_AGENT_POST,
     ROUTE_AGENT_PATCH,
     ROUTE_AGENT_DELETE,
@@ -77,6 +82,14 @@ int router_match(struct str method, struct str target, struct arena *scratch,
     X(MENTIONS, "mentions")                                                                        \
     X(FROM, "from")                                                                                \
     X(WAIT, "wait")                                                                                \
+    X(AT, "at")                                                                                    \
+    X(TO, "to")                                                                                    \
+    X(AGENT, "agent")                                                                              \
+    X(THREAD, "thread")                                                                            \
+    X(SINCE, "since")                                                                              \
+    X(UNTIL, "until")                                                                              \
+    X(ORDER, "order")                                                                              \
+    X(MORE, "more")                                                                                \
     X(LAST_EVENT_ID, "last_event_id")
 
 enum query_parameter {
@@ -97,9 +110,11 @@ struct query {
     uint32_t limit; /* good even if not given */
     uint32_t types; /* bit 1 << core_type; 0: all */
     int64_t wait_ms;
-    bool atomic, history, mentions;
-    struct str by, from, cursor, last_event_id; /* in `scratch` or the text */
-    struct request_label_filter *labels;        /* in `scratch` */
+    bool atomic, history, mentions, descending, more;
+    struct str by, from, cursor, last_event_id, agent, thread; /* in `scratch` or the text */
+    struct request_at at, to;                                  /* of a diff: from and to */
+    int64_t since_ms, until_ms;          /* rounded up: no event lies between two milliseconds */
+    struct request_label_filter *labels; /* in `scratch` */
     uint32_t labels_n;
 };
 

@@ -1,10 +1,11 @@
 /*
  * serve: from a configuration to a running server, and back.
  *
- * Normal path: bind the sockets, start the cluster with the frontends, print the URL, wait for a
- * signal, drain, join. SIGTERM and SIGINT are blocked everywhere and waited for here; after the
- * first of them a second one ends the process at once.
- * Failure: one line on stderr. Before the start everything is closed again; a log that fails while
+ * Normal path: bind the sockets, start the cluster with the frontends, print the URL when the
+ * shards have recovered, wait for a signal, drain, join. SIGTERM and SIGINT are blocked everywhere
+ * and waited for here, also while the shards recover; after the first of them a second one ends the
+ * process at once.
+ * Failure: one line on stderr. A start that fails closes everything again; a log that fails while
  * the server runs ends it without a drain.
  */
 #include "server/serve.h"
@@ -67,21 +68,54 @@ static int block_signals(void)
     return signalfd(-1, &set, SFD_CLOEXEC);
 }
 
-/* Until a signal says so, or a log has failed. From then on a signal quits at once. */
-static void wait_for_stop(const struct cluster *cluster, int signals_fd)
+static void tell_ready(const struct config *config, const struct cluster *cluster)
 {
-    sigset_t set = stop_signals();
+    fprintf(stderr, "atoll " ATOLL_VERSION ": %u shard%s, %s, durability %s, data in %s\n",
+            cluster_size(cluster), cluster_size(cluster) == 1 ? "" : "s", cluster_io_name(cluster),
+            config->durability == CONFIG_DURABILITY_COMMIT ? "commit" : "relaxed", config->data);
+    printf("%s\n", sockets.url);
+    fflush(stdout);
+}
+
+/* Waits for a signal or for news of the cluster. True: it was a signal. */
+static bool wait_for_event(const struct cluster *cluster, int signals_fd)
+{
     struct pollfd fds[] = {
         {.fd = signals_fd, .events = POLLIN},
-        {.fd = cluster_failure_fd(cluster), .events = POLLIN},
+        {.fd = cluster_news_fd(cluster), .events = POLLIN},
     };
     struct signalfd_siginfo taken;
+    uint64_t news;
 
     while (poll(fds, 2, -1) < 0)
         assert(errno == EINTR);
-    if (fds[0].revents != 0) {
-        ssize_t n = read(fds[0].fd, &taken, sizeof(taken));
-        assert(n == sizeof(taken));
+    if (fds[1].revents != 0) {
+        ssize_t n = read(fds[1].fd, &news, sizeof(news));
+        assert(n == sizeof(news));
+    }
+    if (fds[0].revents == 0)
+        return false;
+    ssize_t n = read(fds[0].fd, &taken, sizeof(taken));
+    assert(n == sizeof(taken));
+    return true;
+}
+
+/* Until a signal says so, or the start or a log has failed. From then on a signal quits at once. */
+static void wait_for_stop(const struct config *config, struct cluster *cluster, int signals_fd)
+{
+    sigset_t set = stop_signals();
+    char error[CONFIG_ERROR_SIZE];
+    bool told = false;
+
+    while (!wait_for_event(cluster, signals_fd) && cluster_failed(cluster) == NULL) {
+        int state = cluster_state(cluster, error, sizeof(error));
+        if (state < 0) {
+            fprintf(stderr, "atoll: %s\n", error);
+            break;
+        }
+        if (state == 1 && !told)
+            tell_ready(config, cluster);
+        told = state == 1;
     }
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }
@@ -107,6 +141,19 @@ static struct core_limits limits_of(const struct config *config)
     return limits;
 }
 
+static struct cluster_settings settings_of(const struct config *config)
+{
+    return (struct cluster_settings){
+        .idle_passivate_ms = (int64_t)config->idle_passivate_ms,
+        .memory_bytes = config->memory_bytes,
+        .retain_ms = (int64_t)config->retain_age_ms,
+        .retain_bytes = config->retain_bytes,
+        .compact_after_ms = (int64_t)config->compact_after_ms,
+        .compact_bytes_per_s = config->compact_rate_bytes,
+        .checkpoint_bytes = config->checkpoint_bytes,
+    };
+}
+
 static enum io_kind io_of(enum config_io io)
 {
     return io == CONFIG_IO_URING ? IO_URING : io == CONFIG_IO_POSIX ? IO_POSIX : IO_AUTO;
@@ -122,6 +169,7 @@ static struct cluster_options options_of(const struct config *config,
         .durability = config->durability == CONFIG_DURABILITY_COMMIT ? LOG_COMMIT : LOG_RELAXED,
         .segment_bytes = config->segment_size_bytes,
         .limits = limits_of(config),
+        .settings = settings_of(config),
         .grace_ms = (int64_t)config->grace_ms,
         .frontend = ops,
     };
@@ -135,15 +183,6 @@ static void raise_descriptor_limit(void)
         limit.rlim_cur = limit.rlim_max;
         (void)setrlimit(RLIMIT_NOFILE, &limit);
     }
-}
-
-static void tell_ready(const struct config *config, const struct cluster *cluster)
-{
-    fprintf(stderr, "atoll " ATOLL_VERSION ": %u shard%s, %s, durability %s, data in %s\n",
-            cluster_size(cluster), cluster_size(cluster) == 1 ? "" : "s", cluster_io_name(cluster),
-            config->durability == CONFIG_DURABILITY_COMMIT ? "commit" : "relaxed", config->data);
-    printf("%s\n", sockets.url);
-    fflush(stdout);
 }
 
 /* ---- all together */
@@ -161,8 +200,7 @@ static int run_cluster(const struct config *config, struct frontend_shared *shar
         fprintf(stderr, "atoll: %s\n", error);
         return 1;
     }
-    tell_ready(config, cluster);
-    wait_for_stop(cluster, signals_fd);
+    wait_for_stop(config, cluster, signals_fd);
     cluster_stop(cluster);
     return cluster_join(cluster);
 }

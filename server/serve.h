@@ -7,7 +7,7 @@
 struct config;
 
 /*
- * Runs the server until it is told to stop: recovers the data directory, listens, prints the one
+ * Runs the server until it is told to stop: listens, recovers the data directory, prints the one
  * line with the URL, serves, and on SIGTERM or SIGINT drains within the grace period. `config`
  * stays the caller's and must outlive the call. Main thread only, once per process.
  * Returns the exit status of the process: 0 after a drain, else not 0, with the reason on stderr.

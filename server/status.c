@@ -19,6 +19,14 @@ static void answer_text(struct exchange *exchange, enum answer_kind kind, struct
     exchange_answer(exchange, &(struct answer){.status = 200, .kind = kind, .body = body});
 }
 
+void status_refuse_recovering(struct exchange *exchange)
+{
+    struct core_refusal why = {0};
+    cluster_tell_recovery(reactor_cluster(exchange->frontend->reactor), why.detail,
+                          sizeof(why.detail));
+    exchange_refuse(exchange, REQUEST_E_UNAVAILABLE, &why);
+}
+
 static void serve_ready(struct exchange *exchange)
 {
     struct reactor *reactor = exchange->frontend->reactor;
@@ -31,6 +39,8 @@ static void serve_ready(struct exchange *exchange)
         exchange_refuse(exchange, REQUEST_E_UNAVAILABLE, &why);
     } else if (reactor_stopping(reactor)) {
         exchange_refuse_text(exchange, REQUEST_E_UNAVAILABLE, NULL, "The server is about to stop.");
+    } else if (!reactor_ready(reactor)) {
+        status_refuse_recovering(exchange);
     } else if (cluster_full(reactor_cluster(reactor))) {
         exchange_refuse_text(exchange, REQUEST_E_UNAVAILABLE, NULL,
                              "The disk is full: sessions can be read, not changed.");
@@ -98,6 +108,22 @@ static void add_answers(struct buf *out, const struct frontend_figures *figures)
     buf_add_byte(out, '}');
 }
 
+/* Turns by how long they took: "le_16" counts those of at most 16 microseconds, "le_32" the longer
+ * ones of at most 32, … */
+static void add_turns(struct buf *out, const struct reactor_figures *reactor)
+{
+    enum { LAST = REACTOR_TURN_BUCKETS - 1 };
+    buf_add_literal(out, ",\"turn_us\":{");
+    for (unsigned i = 0; i <= LAST; i++) {
+        buf_add_str(out, i == 0 ? STR("\"le_") : i < LAST ? STR(",\"le_") : STR(",\"over_"));
+        buf_add_u64(out, (uint64_t)REACTOR_TURN_LEAST_US << (i < LAST ? i : LAST - 1));
+        buf_add_literal(out, "\":");
+        buf_add_u64(out, reactor->turn_us[i]);
+    }
+    buf_add_byte(out, '}');
+    add_figure(out, "turn_longest_us", reactor->turn_longest_us);
+}
+
 static void add_reactor(struct buf *out, const struct cluster *cluster,
                         const struct frontend_figures *figures, unsigned number)
 {
@@ -114,6 +140,7 @@ static void add_reactor(struct buf *out, const struct cluster *cluster,
     add_figure(out, "turns", reactor.turns);
     add_figure(out, "sleeps", reactor.sleeps);
     add_figure(out, "wakeups", reactor.wakeups);
+    add_turns(out, &reactor);
     add_figure(out, "connections", figure_read(&figures->connections));
     add_figure(out, "connections_accepted", figure_read(&figures->accepted));
     add_figure(out, "connections_refused", figure_read(&figures->refused));

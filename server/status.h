@@ -8,6 +8,8 @@
 
 void status_serve(struct exchange *exchange);
 /* A REQUEST_STATUS has come back; takes it over. */
+/* 503, saying how far the shards' recovery is. */
+void status_refuse_recovering(struct exchange *exchange);
 void status_on_reply(struct exchange *exchange, struct request *request);
 
 #endif

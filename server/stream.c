@@ -648,17 +648,22 @@ static void set_position(const struct watcher *watcher, const struct call *call,
 
 static bool check_parameters(struct exchange *exchange, const struct call *call)
 {
-    const char *field = NULL;
-
-    if (query_has(&call->query, QUERY_BEFORE))
-        field = "before";
-    else if (query_has(&call->query, QUERY_LIMIT))
-        field = "limit";
-    if (field == NULL)
-        return true;
-    exchange_refuse_text(exchange, CORE_E_MALFORMED, field,
-                         "before and limit belong to pages, not to a stream.");
-    return false;
+    static const struct {
+        enum query_parameter parameter;
+        const char *name;
+    } of_pages[] = {
+        {QUERY_BEFORE, "before"}, {QUERY_LIMIT, "limit"}, {QUERY_CURSOR, "cursor"},
+        {QUERY_ORDER, "order"},   {QUERY_AGENT, "agent"}, {QUERY_THREAD, "thread"},
+        {QUERY_SINCE, "since"},   {QUERY_UNTIL, "until"},
+    };
+    for (size_t i = 0; i < sizeof(of_pages) / sizeof(of_pages[0]); i++) {
+        if (!query_has(&call->query, of_pages[i].parameter))
+            continue;
+        exchange_refuse_text(exchange, CORE_E_MALFORMED, of_pages[i].name,
+                             "This belongs to pages; a stream takes after and type.");
+        return false;
+    }
+    return true;
 }
 
 static void link_watcher(struct frontend *frontend, struct feed_entry *feed,

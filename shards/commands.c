@@ -16,7 +16,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 struct run {
     uint32_t at; /* the next command */
@@ -31,6 +30,8 @@ struct run {
     uint64_t membership_seq;
     bool begun; /* the session began with this request */
     bool single_event;
+    bool directory;             /* an event changes what the directory holds of the session */
+    struct core_chain chain;    /* before the first event */
     struct core_hash key, body; /* of the whole request, where it has a key */
     bool refused;               /* atomic: by command `at` */
     unsigned refused_error;
@@ -72,7 +73,7 @@ static void run_free(struct shard *shard, struct request *request)
     run->frame.n = 0;
     run->frame.bytes.n = 0;
     run->membership_seq = 0;
-    run->begun = run->single_event = run->refused = false;
+    run->begun = run->single_event = run->refused = run->directory = false;
     shard->spare_run = run;
 }
 
@@ -147,7 +148,7 @@ static int replay_answer(struct replay *replay)
     if (more != 0)
         return -1;
     struct core_event event;
-    while (record_read_event(&reader, &shard->scratch, &event) == 1) {
+    while (record_read_event(&reader, &shard->scratch, &event, NULL) == 1) {
         if (event.seq == replay->entry.seq) {
             answer_single(replay->request, event.seq, &event);
             return 0;
@@ -163,7 +164,11 @@ static void replay_done(struct log_read *read, int result)
     struct request *request = replay->request;
     shard->histories--;
     shard->stats.history_records++;
-    if (result != 0 || replay_answer(replay) != 0)
+    if (result == -ENOENT)
+        shard_refuse(shard, NULL, request, REQUEST_E_GONE, "Idempotency-Key",
+                     "this was done before, up to seq %llu; the answer is no longer kept",
+                     (unsigned long long)replay->entry.seq);
+    else if (result != 0 || replay_answer(replay) != 0)
         shard_refuse(shard, NULL, request, CORE_E_INVARIANT, NULL,
                      "the first answer cannot be read back");
     else
@@ -293,32 +298,41 @@ static void item_remember(struct shard *shard, struct session *session, struct r
         if (core_event_made(event, scratch).p != NULL)
             entry.flags |= KEY_MADE;
     }
-    keys_add(session, &entry);
+    keys_add(shard, session, &entry);
     record_add_key(&run->keys, &entry, (struct str){0});
     run->keys_n++;
+}
+
+bool commands_changes_membership(enum core_type type)
+{
+    switch (type) {
+    case CORE_AGENT_REGISTER:
+    case CORE_AGENT_LEAVE:
+    case CORE_THREAD_CREATE:
+    case CORE_THREAD_ADD:
+    case CORE_THREAD_REMOVE:
+        return true;
+    default:
+        return false;
+    }
 }
 
 static void run_note_event(struct shard *shard, struct session *session, struct run *run,
                            const struct core_event *event)
 {
+    size_t begin = run->events.n;
     core_event_encode(event, &run->events);
+    core_chain_add(&session->chain, event->seq,
+                   (struct str){run->events.p + begin, run->events.n - begin});
     run->events_n++;
     shard->stats.events++;
     if (run->wants != 0)
         frame_builder_add(&run->frame, run->wants, event);
     if (session->waiters != NULL)
         inbox_mark(session, event);
-    switch (event->type) {
-    case CORE_AGENT_REGISTER:
-    case CORE_AGENT_LEAVE:
-    case CORE_THREAD_CREATE:
-    case CORE_THREAD_ADD:
-    case CORE_THREAD_REMOVE:
+    if (commands_changes_membership(event->type))
         run->membership_seq = event->seq;
-        break;
-    default:
-        break;
-    }
+    run->directory = run->directory || event->type <= CORE_SESSION_UPDATE;
 }
 
 static bool expected_met(const struct session *session, uint64_t expected, struct core_refusal *why)
@@ -389,6 +403,7 @@ static void run_undo(struct shard *shard, struct session *session, struct reques
 {
     struct run *run = request->work;
     core_undo(session->core);
+    session->chain = run->chain;
     keys_undo(session, run->keys_n);
     inbox_unmark(session);
     shard->stats.events -= run->events_n;
@@ -468,7 +483,7 @@ static void run_encode_record(struct shard *shard, struct session *session, stru
         entry.flags = request->batch ? KEY_BATCH : run->single_event ? KEY_EVENT : 0;
         if (request->made.p != NULL)
             entry.flags |= KEY_MADE;
-        keys_add(session, &entry);
+        keys_add(shard, session, &entry);
         run->keys_n++;
         record_add_count(&run->record, keys_n + 1);
         record_add_key(&run->record, &entry, buf_str(&request->body));
@@ -504,6 +519,7 @@ static void run_finish(struct shard *shard, struct session *session, struct requ
         }
         struct log_record record = {
             .type = LOG_RECORD_EVENTS,
+            .flags = run->directory ? LOG_RECORD_DIRECTORY : 0,
             .session = session_id(session),
             .epoch = session->epoch,
             .seq = core_session_seq(session->core) + 1 - run->events_n,
@@ -518,26 +534,24 @@ static void run_finish(struct shard *shard, struct session *session, struct requ
     core_keep(session->core);
     if (run->membership_seq != 0)
         session->membership_seq = run->membership_seq;
+    if (run->begun)
+        commands_expire(shard, session);
     if (session->waiters != NULL)
         inbox_wake_marked(shard, session);
     run_free(shard, request);
     shard_reply_committed(shard, session, request);
-}
-
-static int64_t clock_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+    if (snapshot_due(shard, session))
+        snapshot_write(shard,
+                       session); /* else at the next command: that it had no room is no harm */
 }
 
 /* True: all commands have been looked at (or one has refused the whole). */
 static bool run_slice(struct shard *shard, struct session *session, struct request *request)
 {
     struct run *run = request->work;
-    int64_t started_ns = request->commands_n > SLICE_STEPS ? clock_ns() : 0;
     for (; run->at < request->commands_n; run->at++) {
-        if (run->at % SLICE_STEPS == SLICE_STEPS - 1 && clock_ns() - started_ns > SLICE_NS)
+        if (run->at % SLICE_STEPS == SLICE_STEPS - 1 &&
+            shard_clock_ns(shard) > shard->slice_until_ns)
             return false;
         bool going_on = run_command(shard, session, request);
         arena_reset(&shard->scratch);
@@ -602,6 +616,7 @@ static bool run_begin(struct shard *shard, struct session *session, struct reque
     run->begun = session->core == NULL;
     if (run->begun)
         session_begin(shard, session, 0);
+    run->chain = session->chain;
     run->wants = follow_wants(session);
     if (request->batch)
         buf_add_literal(&request->body, "{\"results\":[");
@@ -643,6 +658,52 @@ void commands_execute(struct shard *shard, struct session *session, struct reque
     session_drop_if_vacant(shard, session);
 }
 
+void commands_expire(struct shard *shard, struct session *session)
+{
+    uint64_t ttl_s = core_session_ttl_s(session->core);
+    if (ttl_s != 0 && !(session->entry->flags & ENTRY_TTL))
+        upkeep_expires(shard, session->entry,
+                       core_session_ts_ms(session->core) + (int64_t)ttl_s * 1000);
+}
+
+/* Appends the end of a session's life, for which log_reserve_tombstone has said yes. */
+void commands_end(struct shard *shard, struct session *session)
+{
+    struct buf *body = &shard->snapshot;
+    body->n = 0;
+    record_add_end(body, session->first, session->log_bytes);
+    struct log_record record = {
+        .type = LOG_RECORD_TOMBSTONE,
+        .flags = LOG_RECORD_DIRECTORY,
+        .session = session_id(session),
+        .epoch = session->epoch,
+        .seq = core_session_seq(session->core) + 1,
+        .ts_ms = event_time(shard, session),
+        .previous = session->head,
+        .body = buf_str(body),
+    };
+    log_position last = session->head;
+    shard_append(shard, session, &record, NULL);
+    struct effect *effect = shard_effect(shard, session->dirty, EFFECT_ENDED);
+    effect->session = session;
+    effect->epoch = session->epoch;
+    session->pins++;
+    struct garbage garbage = {.epoch = session->epoch,
+                              .first = session->first,
+                              .last = last,
+                              .bytes = session->log_bytes,
+                              .since_ms = shard->wall_ms,
+                              .id_size = session->entry->id_size};
+    memcpy(garbage.id, session->entry->id, garbage.id_size);
+    upkeep_add_garbage(shard, &garbage);
+    struct fork *fork = fork_find(shard, session_id(session), session->epoch);
+    if (fork != NULL)
+        fork->alive = false; /* now, for checkpoints; let go of when it is committed */
+    shard->kept_n += fork_is_pinned(shard, session_id(session), session->epoch);
+    inbox_wake_all(shard, session);
+    session_end(shard, session);
+}
+
 void commands_delete(struct shard *shard, struct session *session, struct request *request)
 {
     if (session->core == NULL) {
@@ -651,7 +712,7 @@ void commands_delete(struct shard *shard, struct session *session, struct reques
     }
     if (!stands_as_expected(shard, session, request))
         return;
-    int room = log_reserve_tombstone(shard->log, 0);
+    int room = log_reserve_tombstone(shard->log, RECORD_END_BYTES);
     if (room == -EAGAIN) {
         shard_stall(shard, request);
         return;
@@ -663,21 +724,7 @@ void commands_delete(struct shard *shard, struct session *session, struct reques
                      "there is no room in the log for the deletion");
         return;
     }
-    struct log_record record = {
-        .type = LOG_RECORD_TOMBSTONE,
-        .session = session_id(session),
-        .epoch = session->epoch,
-        .seq = core_session_seq(session->core) + 1,
-        .ts_ms = event_time(shard, session),
-        .previous = session->head,
-    };
     commands_stand(session, request);
-    shard_append(shard, session, &record, NULL);
-    struct effect *effect = shard_effect(shard, session->dirty, EFFECT_ENDED);
-    effect->session = session;
-    effect->epoch = session->epoch;
-    session->pins++;
-    inbox_wake_all(shard, session);
-    session_end(shard, session);
+    commands_end(shard, session);
     shard_reply_committed(shard, session, request);
 }

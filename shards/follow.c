@@ -131,12 +131,25 @@ void follow_ended(struct shard *shard, struct session *session, uint64_t epoch)
 
 /* ---- catching up from the log */
 
-static bool follow_visit(struct history *history, const struct core_event *event)
+static bool follow_visit(struct history *history, const struct core_event *event, struct str bytes)
 {
+    (void)bytes;
     struct frame_builder *builder = history->u.frame;
     frame_builder_add(builder, history->request->wants, event);
     history->request->upto = event->seq;
     return builder->bytes.n < CATCH_UP_BYTES;
+}
+
+/* What lies behind the follower is gone: it begins anew with a snapshot. */
+static void follow_reset(struct shard *shard, struct session *session, struct request *request)
+{
+    if (request->frame != NULL)
+        frame_release(request->frame);
+    request->frame = NULL;
+    request->catching_up = false;
+    request->until = 0;
+    request->stale = "a part of the history behind it is no longer kept";
+    follow_begin(shard, session, request);
 }
 
 static void follow_read_done(struct history *history, int error)
@@ -147,12 +160,10 @@ static void follow_read_done(struct history *history, int error)
     request->frame = frame_builder_take(builder);
     frame_builder_free(builder);
     free(builder);
-    if (error == -ENOENT)
-        shard_refuse(shard, history->session, request, CORE_E_UNKNOWN_SESSION, "session",
-                     "the session was deleted");
+    if (error == -ENOENT && request->catching_up)
+        follow_reset(shard, history->session, request);
     else if (error != 0)
-        shard_refuse(shard, history->session, request, CORE_E_INVARIANT, NULL,
-                     "the session's events cannot be read back");
+        query_gone(shard, history->session, request, NULL, error, history->oldest);
     else
         shard_reply(shard, request);
     history_free(history);
@@ -218,12 +229,13 @@ void follow_begin(struct shard *shard, struct session *session, struct request *
     const char *stale = positioned ? follow_stale(session, request) : NULL;
     if (positioned && stale == NULL && request->after < request->attached) {
         request->until = request->attached;
+        request->catching_up = true;
         request->after_epoch = arena_copy(&request->arena, core_session_epoch(session->core));
         follow_read(shard, session, request);
         return;
     }
     request->upto = request->attached;
     if (stale != NULL || (!positioned && request->wants & WANTS_PATCHES))
-        query_envelope(session, stale, &request->body);
+        query_envelope(session->core, stale, &request->body);
     shard_reply_committed(shard, session, request);
 }

@@ -1,24 +1,19 @@
 /*
  * history: reads a range of a session's committed events from the log, while the shard goes on.
  *
- * Each record names the session's record before it, and every CHAIN_STRIDE-th position is kept in
- * memory. So a reading goes chunk by chunk: into the chain at the first kept position behind what
- * it wants, back along the chain to where it begins, then forward through what it collected. No
- * step reads more than one record, and each is a completion of its own: nothing holds a turn.
+ * It goes from snapshot to snapshot (trail.c): what lies between two of them is collected, and then
+ * shown to the visitor in pieces, a turn at a time. Ascending it begins at the snapshot before the
+ * range; descending it begins at the end and goes on in front of each base.
  *
- * Descending readings visit each record's events as they come, newest first.
- *
- * If the session's life ends meanwhile, the reading ends with -ENOENT.
+ * If the session's life ends meanwhile, the reading ends with -ESTALE. Where a part of the range is
+ * gone it ends with -ENOENT, and `oldest` says after which seq there are events.
  */
 #include "shards/shard.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
-struct history_record {
-    struct history_record *older; /* while collecting; the list begins with the oldest */
-    struct log_record record;
-};
+enum { EVENTS_A_LOOK = 32 /* visited before the clock is looked at */ };
 
 struct history *history_new(struct shard *shard, struct session *session, struct request *request)
 {
@@ -33,63 +28,11 @@ struct history *history_new(struct shard *shard, struct session *session, struct
 void history_free(struct history *history)
 {
     struct shard *shard = history->shard;
-    log_read_release(&history->read);
-    arena_free(&history->records);
+    trail_free(&history->trail);
     shard->histories--;
     history->session->pins--;
     session_drop_if_vacant(shard, history->session);
     free(history);
-}
-
-/* Where to enter the chain to reach `seq` by going back: the first kept position that is not
- * before it, if it is committed. (A session's positions ascend; its seqs do not where a record
- * holds keys alone.) */
-static log_position chain_entrance(const struct session *session, uint64_t seq)
-{
-    uint32_t low = 0;
-    uint32_t high = session->chain_n;
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        if (session->chain[middle].last_seq < seq)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    bool kept = low < session->chain_n && session->chain[low].position <= session->committed_head;
-    return kept ? session->chain[low].position : session->committed_head;
-}
-
-static void history_read_done(struct log_read *read, int result);
-
-static void history_read_at(struct history *history, log_position position)
-{
-    history->read.done = history_read_done;
-    history->read.owner = history;
-    log_read(history->shard->log, &history->read, position);
-}
-
-void history_start(struct history *history)
-{
-    struct session *session = history->session;
-    if (history->until > session->committed_seq)
-        history->until = session->committed_seq;
-    if (history->after >= history->until) {
-        history->done(history, 0);
-        return;
-    }
-    uint64_t first = history->descending ? history->until : history->after + 1;
-    history->collected = NULL;
-    history_read_at(history, chain_entrance(session, first));
-}
-
-static int history_open_record(struct record_reader *reader, const struct log_record *record)
-{
-    struct key_entry key;
-    struct str answer;
-    int more = record_read_begin(reader, record);
-    while (more == 0 && (more = record_read_key(reader, &key, &answer)) == 1)
-        more = 0;
-    return more;
 }
 
 static bool history_wants(const struct history *history, uint64_t seq)
@@ -97,105 +40,189 @@ static bool history_wants(const struct history *history, uint64_t seq)
     return seq > history->after && seq <= history->until && !history->full;
 }
 
-static int history_visit_record(struct history *history, const struct log_record *record)
+/* Begins a record. Descending, its events have to be read before the last one can be visited. */
+static int open_record(struct history *history, const struct log_record *record)
 {
-    struct arena *scratch = &history->shard->scratch;
-    struct record_reader reader;
-    struct core_event event;
-    int more = history_open_record(&reader, record);
-    while (more == 0 && (more = record_read_event(&reader, scratch, &event)) == 1) {
-        if (history_wants(history, event.seq))
-            history->full = !history->visit(history, &event);
-        arena_reset(scratch);
-        more = 0;
-    }
-    return more;
-}
-
-static int history_visit_record_descending(struct history *history, const struct log_record *record)
-{
-    struct arena *scratch = &history->shard->scratch;
-    struct core_event *events = arena_alloc(scratch, record->events * sizeof(*events) + 1);
-    struct record_reader reader;
-    uint32_t n = 0;
-    int more = history_open_record(&reader, record);
-    while (more == 0 && n < record->events &&
-           (more = record_read_event(&reader, scratch, &events[n])) == 1) {
-        n++;
-        more = 0;
-    }
-    while (more == 0 && n-- != 0) {
-        if (history_wants(history, events[n].seq))
-            history->full = !history->visit(history, &events[n]);
-    }
-    arena_reset(scratch);
-    return more;
-}
-
-static void history_collect(struct history *history, const struct log_record *record)
-{
-    struct history_record *kept = arena_alloc(&history->records, sizeof(*kept));
-    kept->record = *record;
-    kept->record.body = arena_copy(&history->records, record->body);
-    kept->older = history->collected; /* so far; reversed in time: the newest came first */
-    history->collected = kept;
-}
-
-/* The chunk is complete, its oldest record first in the list. */
-static int history_visit_chunk(struct history *history)
-{
-    int result = 0;
-    uint64_t last_seq = history->after;
-    for (struct history_record *at = history->collected; at != NULL; at = at->older) {
-        if (result == 0)
-            result = history_visit_record(history, &at->record);
-        if (at->record.seq + at->record.events - 1 > last_seq)
-            last_seq = at->record.seq + at->record.events - 1;
-    }
-    history->collected = NULL;
-    arena_reset(&history->records);
-    history->after = last_seq;
-    return result;
-}
-
-static int history_take(struct history *history, const struct log_record *record, bool *go_back)
-{
-    bool reached = record->seq <= history->after + 1;
-    *go_back = !reached && !history->full && record->previous != LOG_POSITION_NONE;
-    if (!reached && record->previous == LOG_POSITION_NONE)
-        return -EIO; /* the chain ends before it should */
+    history->open = true;
+    if (record_read_begin(&history->reader, record) != 0 || record_skip_keys(&history->reader) != 0)
+        return -EIO;
     if (history->descending) {
-        int result = history_visit_record_descending(history, record);
-        *go_back = *go_back && !history->full;
-        if (!*go_back)
-            history->after = history->until;
-        return result != 0 ? -EIO : 0;
+        struct arena *arena = &history->trail.arena;
+        history->events = arena_alloc(arena, (record->events + 1) * sizeof(*history->events));
+        history->bytes = arena_alloc(arena, (record->events + 1) * sizeof(*history->bytes));
+        history->events_n = 0;
+        history->turned = false;
     }
-    history_collect(history, record);
-    if (*go_back)
-        return 0;
-    return history_visit_chunk(history) != 0 ? -EIO : 0;
+    return 0;
 }
 
-static void history_read_done(struct log_read *read, int result)
+static void close_record(struct history *history)
 {
-    struct history *history = read->owner;
+    history->open = false;
+    history->at++;
+}
+
+static int visit_next_ascending(struct history *history)
+{
+    struct arena *scratch = &history->shard->scratch;
+    struct core_event event;
+    struct str bytes;
+    int more = record_read_event(&history->reader, scratch, &event, &bytes);
+    if (more == 0)
+        close_record(history);
+    if (more == 1 && history->chain_wanted)
+        core_chain_add(&history->chain, event.seq, bytes);
+    if (more == 1 && history_wants(history, event.seq))
+        history->full = !history->visit(history, &event, bytes);
+    arena_reset(scratch);
+    return more < 0 ? -EIO : 0;
+}
+
+static int visit_next_descending(struct history *history)
+{
+    uint32_t n = history->events_n;
+    if (!history->turned) {
+        int more = record_read_event(&history->reader, &history->trail.arena, &history->events[n],
+                                     &history->bytes[n]);
+        history->turned = more == 0;
+        history->events_n += more == 1;
+        return more < 0 ? -EIO : 0;
+    }
+    if (n == 0) {
+        close_record(history);
+        return 0;
+    }
+    history->events_n = --n;
+    if (history_wants(history, history->events[n].seq))
+        history->full = !history->visit(history, &history->events[n], history->bytes[n]);
+    return 0;
+}
+
+static void history_next(struct history *history);
+
+static uint64_t last_seq_of(const struct log_record *record)
+{
+    return record->seq + record->events - 1;
+}
+
+/* Everything collected has been visited. Sets where to go on; false: nowhere. */
+static bool history_go_on(struct history *history)
+{
+    const struct trail *trail = &history->trail;
+    const struct log_record *base = &trail->base.record;
+    if (history->full)
+        return false;
+    if (history->descending) {
+        if (base->type == 0 || last_seq_of(base) <= history->after)
+            return false;
+        history->until = base->seq - 1;
+        return history->until > history->after;
+    }
+    if (trail->records_n == 0)
+        return false;
+    uint64_t reached = last_seq_of(&trail->records[trail->records_n - 1].record);
+    if (reached <= history->after)
+        return false; /* records without events, at the head */
+    history->after = reached;
+    return history->after < history->until;
+}
+
+/* True: done with what was collected. */
+static bool history_visit_pieces(struct history *history, int64_t until_ns, int *error)
+{
+    const struct trail *trail = &history->trail;
+    bool base = history->descending && trail->base.record.type != 0; /* it may hold an event too */
+    uint32_t n = trail->records_n + base;
+    uint32_t steps = 0;
+    *error = 0;
+    while (history->at < n && !history->full && *error == 0) {
+        uint32_t i = history->at;
+        const struct log_record *record = &trail->records[i].record;
+        if (history->descending)
+            record = i < trail->records_n ? &trail->records[trail->records_n - 1 - i].record
+                                          : &trail->base.record;
+        if (!history->open)
+            *error = open_record(history, record);
+        else
+            *error = history->descending ? visit_next_descending(history)
+                                         : visit_next_ascending(history);
+        if (++steps % EVENTS_A_LOOK == 0 && shard_clock_ns(history->shard) > until_ns)
+            return false;
+    }
+    return true;
+}
+
+static void history_visited(struct history *history, int error)
+{
+    if (error == 0 && history_go_on(history))
+        history_next(history);
+    else
+        history->done(history, error);
+}
+
+static enum chore_result history_run(struct chore *chore, int64_t until_ns)
+{
+    struct history *history = chore->owner;
+    int error;
+    if (!history_visit_pieces(history, until_ns, &error))
+        return CHORE_MORE;
+    history_visited(history, error);
+    return CHORE_DONE;
+}
+
+/* What the chain was at the base. */
+static int history_take_chain(struct history *history)
+{
+    const struct log_record *base = &history->trail.base.record;
+    struct record_snapshot snapshot;
+    history->chain = (struct core_chain){{0}};
+    if (base->type == 0)
+        return 0;
+    int result = record_snapshot_of(base, &history->shard->scratch, &snapshot);
+    arena_reset(&history->shard->scratch);
+    history->chain = snapshot.chain;
+    return result == 0 ? 0 : -EIO;
+}
+
+static void history_trail_done(struct trail *trail, int error)
+{
+    struct history *history = trail->owner;
     struct session *session = history->session;
-    bool go_back = false;
-    history->shard->stats.history_records++;
     if (session->core == NULL || session->epoch != history->epoch)
-        result = -ENOENT;
-    else if (result == 0 && (read->record.epoch != history->epoch ||
-                             !str_equal(read->record.session, session_id(session))))
-        result = -EIO;
-    if (result == 0)
-        result = history_take(history, &read->record, &go_back);
-    if (result != 0)
-        history->done(history, result);
-    else if (go_back)
-        history_read_at(history, read->record.previous);
-    else if (history->full)
+        error = -ESTALE;
+    history->oldest = trail->oldest;
+    if (error == 0 && history->chain_wanted)
+        error = history_take_chain(history);
+    if (error != 0) {
+        history->done(history, error);
+        return;
+    }
+    history->chore = (struct chore){.run = history_run, .owner = history};
+    shard_chore(history->shard, &history->chore);
+}
+
+static void history_next(struct history *history)
+{
+    struct trail *trail = &history->trail;
+    trail_free(trail);
+    *trail = (struct trail){.shard = history->shard, .done = history_trail_done, .owner = history};
+    trail_of(trail, history->session);
+    trail->target.seq = history->descending ? history->until : history->after;
+    /* Descending, the events up to `until` may lie in the record behind the snapshot at it. */
+    if (history->descending)
+        trail->target.seq--;
+    history->at = 0;
+    history->open = false;
+    trail_start(trail);
+}
+
+void history_start(struct history *history)
+{
+    struct session *session = history->session;
+    if (history->until > session->committed_seq)
+        history->until = session->committed_seq;
+    if (history->after >= history->until)
         history->done(history, 0);
     else
-        history_start(history); /* the next chunk, or done */
+        history_next(history);
 }

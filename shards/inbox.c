@@ -111,8 +111,9 @@ static void inbox_answer(struct shard *shard, struct session *session, struct re
     shard_reply_committed(shard, session, request);
 }
 
-static bool inbox_visit(struct history *history, const struct core_event *event)
+static bool inbox_visit(struct history *history, const struct core_event *event, struct str bytes)
 {
+    (void)bytes;
     if (history->session->busy) { /* half of a batch is applied: begin again behind it */
         history->last_seq = 0;
         return false;
@@ -132,17 +133,23 @@ static void inbox_read_done(struct history *history, int error)
      * passed over already. Begin again. */
     bool changed =
         session->core != NULL && (session->busy || session->membership_seq > history->last_seq);
+    if (error == -ENOENT && history->oldest > request->oldest) {
+        request->oldest = history->oldest; /* what is gone cannot be shown: begin behind it */
+        error = 0;
+        changed = true;
+    }
     session->pins++;
     history_free(history);
     if (error == 0 && !changed) {
         inbox_answer(shard, session, request, &inbox);
     } else {
         core_inbox_free(&inbox);
-        if (error == 0 || error == -ENOENT)
+        if (error == 0 || error == -ESTALE) {
             shard_dispatch(shard, request);
-        else
-            shard_refuse(shard, session, request, CORE_E_INVARIANT, NULL,
-                         "the session's messages cannot be read back");
+        } else {
+            commands_stand(session, request);
+            query_gone(shard, session, request, NULL, error, 0);
+        }
     }
     session->pins--;
     session_drop_if_vacant(shard, session);
@@ -152,7 +159,7 @@ static void inbox_read(struct shard *shard, struct session *session, struct requ
                        struct core_inbox *inbox, uint64_t from)
 {
     struct history *history = history_new(shard, session, request);
-    history->after = from - 1;
+    history->after = from - 1 > request->oldest ? from - 1 : request->oldest;
     history->until = UINT64_MAX; /* all that is committed */
     history->visit = inbox_visit;
     history->done = inbox_read_done;

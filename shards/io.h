@@ -16,6 +16,7 @@
 #ifndef ATOLL_SHARDS_IO_H
 #define ATOLL_SHARDS_IO_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -62,12 +63,20 @@ struct io_read {
     int64_t result;
 };
 
-/* A blocking piece of work (preparing a segment, a manifest) run on the io's helper thread, in
- * the order given. `run` may touch only what the job owns or what is locked. */
+/*
+ * A blocking piece of work (preparing a segment, a manifest) run on the io's helper thread, in
+ * the order given. `run` may touch only what the job owns or what is locked.
+ *
+ * A `slow` one (compaction: seconds) runs on a second helper thread, in the order given among the
+ * slow ones, and so never delays appends, reads or the other jobs; between the two kinds there is
+ * no order. That thread is started with the first slow job; where it cannot be, `run` is not
+ * called, the result is a negative errno, and the next slow job tries anew.
+ */
 struct io_job {
     int (*run)(struct io_job *job);
     void (*done)(struct io_job *job, int result);
     void *owner;
+    bool slow;
     /* Private to the implementation. */
     struct io_work work;
     int result;
@@ -86,8 +95,12 @@ struct io_ops {
     void (*submit)(struct io *io);
     /* Runs the callbacks of what has completed; returns how many. Never blocks. */
     unsigned (*reap)(struct io *io);
-    /* Waits for what is in flight, then frees; runs no callback. Reap first until in_flight is 0
-     * where they matter. */
+    /* Blocks until reap has something to do; for stopping, where there is no turn. Something that
+     * was submitted has to be in flight. Any completion ends it, whatever the caller waits for: so
+     * it waits in a loop, and a slow job in flight holds it up only where nothing else is. */
+    void (*wait)(struct io *io);
+    /* Waits for what is in flight, slow jobs too, then frees; runs no callback. Reap first until
+     * in_flight is 0 where they matter. */
     void (*free)(struct io *io);
     /* The monotonic clock, in nanoseconds. */
     uint64_t (*now_ns)(struct io *io);
@@ -96,7 +109,7 @@ struct io_ops {
 /* First member of each implementation. */
 struct io {
     const struct io_ops *ops;
-    int fd;            /* readable (level-triggered) when reap has something to do */
+    int fd;             /* readable (level-triggered) when reap has something to do */
     unsigned in_flight; /* requests started and not yet called back */
 };
 

@@ -1,6 +1,6 @@
 /*
- * io_internal: what the implementations of io share: queues of requests, the helper thread, and
- * the bell it rings when it has finished something. Nobody else includes this.
+ * io_internal: what the implementations of io share: queues of requests, the helper threads, the
+ * bell they ring when they have finished something, and the jobs. Nobody else includes this.
  */
 #ifndef ATOLL_SHARDS_IO_INTERNAL_H
 #define ATOLL_SHARDS_IO_INTERNAL_H
@@ -9,7 +9,6 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdbool.h>
 
 /* One system call writes or reads no more than this; the kernel's own bound is just below 2 GiB. */
 enum { IO_TRANSFER_MAX_BYTES = 1 << 30 };
@@ -55,7 +54,8 @@ static inline void io_queue_take(struct io_queue *to, struct io_queue *from)
     from->head = NULL;
 }
 
-/* An eventfd that is written once however often it is rung before someone answers. */
+/* An eventfd that is written once however often, and by however many workers, it is rung before
+ * the shard answers. */
 struct io_bell {
     int fd;
     atomic_int rung;
@@ -79,9 +79,21 @@ struct io_worker {
     struct io_bell *bell;
 };
 
+/* The jobs of an io: the ordinary ones on a worker of their own, the slow ones on another, which is
+ * started with the first of them. */
+struct io_jobs {
+    struct io_bell *bell;
+    struct io_queue ordinary; /* queued, not yet submitted */
+    struct io_queue slow;     /* the same */
+    struct io_worker worker;
+    struct io_worker slow_worker;
+    bool has_slow_worker;
+};
+
 int io_bell_init(struct io_bell *bell, int flags); /* flags as of eventfd(2) */
 void io_bell_close(struct io_bell *bell);
-/* The shard, after it has read the eventfd and before it takes what is done. */
+/* The shard, after it has read the eventfd and before it takes what is done from each worker that
+ * rings this bell. */
 void io_bell_answer(struct io_bell *bell);
 
 /* 0 or -errno. `name`: at most 15 bytes, for those who look at the process from outside. */
@@ -93,9 +105,20 @@ void io_worker_take(struct io_worker *worker, struct io_queue *done);
 /* Returns when all it was given has run and the thread has ended. */
 void io_worker_stop(struct io_worker *worker);
 
+/* All of these on the shard's thread. */
+int io_jobs_start(struct io_jobs *jobs, struct io_bell *bell); /* 0 or -errno */
+void io_jobs_add(struct io_jobs *jobs, struct io_job *job);
+/* Hands what was added to the workers. */
+void io_jobs_submit(struct io_jobs *jobs);
+/* Moves what is finished to the end of `done`. */
+void io_jobs_take(struct io_jobs *jobs, struct io_queue *done);
+/* Returns when all that was submitted has run and the threads have ended. */
+void io_jobs_stop(struct io_jobs *jobs);
+
 /* What all implementations do alike. */
 void io_job_prepare(struct io_job *job);
 unsigned io_finish_all(struct io *io, struct io_queue *done);
 uint64_t io_monotonic_ns(struct io *io);
+void io_wait_fd(struct io *io); /* until the io's fd is readable */
 
 #endif

@@ -1,12 +1,14 @@
 /*
- * io_posix: io with blocking system calls on two helper threads, where io_uring is refused.
+ * io_posix: io with blocking system calls on helper threads, where io_uring is refused.
  *
  * One thread writes, syncs and reads in the order given; a second one runs the jobs, so that
- * filling a new segment with zeros, which takes a while, never delays a commit.
+ * filling a new segment with zeros, which takes a while, never delays a commit; a third one, once
+ * there are any, the slow jobs.
  *
  * Normal path: requests are queued on the shard's side, handed over at submit (one lock per turn),
- * run by their thread, and come back through its `done` queue; the eventfd is readable as long as
- * there is something there. reap makes no system call when there is nothing.
+ * run by their thread, and come back through its `done` queue; the eventfd of the bell that all the
+ * threads ring is readable as long as there is something there. reap makes no system call when
+ * there is nothing.
  *
  * Failure: EINTR is tried again, a short write or read goes on where it stopped, everything else is
  * the request's result. A failed fdatasync is not tried again.
@@ -23,9 +25,8 @@ struct posix {
     struct io io;
     struct io_bell bell;
     struct io_worker disk_worker;
-    struct io_worker job_worker;
     struct io_queue disk_works; /* queued, not yet submitted */
-    struct io_queue jobs;       /* the same */
+    struct io_jobs jobs;
 };
 
 static struct posix *posix_of(struct io *io)
@@ -117,16 +118,15 @@ static void posix_read(struct io *io, struct io_read *read)
 
 static void posix_job(struct io *io, struct io_job *job)
 {
-    io_job_prepare(job);
     io->in_flight++;
-    io_queue_push(&posix_of(io)->jobs, &job->work);
+    io_jobs_add(&posix_of(io)->jobs, job);
 }
 
 static void posix_submit(struct io *io)
 {
     struct posix *posix = posix_of(io);
     io_worker_give(&posix->disk_worker, &posix->disk_works);
-    io_worker_give(&posix->job_worker, &posix->jobs);
+    io_jobs_submit(&posix->jobs);
 }
 
 static unsigned posix_reap(struct io *io)
@@ -140,7 +140,7 @@ static unsigned posix_reap(struct io *io)
     io_bell_answer(&posix->bell);
     struct io_queue done = {0};
     io_worker_take(&posix->disk_worker, &done);
-    io_worker_take(&posix->job_worker, &done);
+    io_jobs_take(&posix->jobs, &done);
     return io_finish_all(io, &done);
 }
 
@@ -149,7 +149,7 @@ static void posix_free(struct io *io)
     struct posix *posix = posix_of(io);
     posix_submit(io);
     io_worker_stop(&posix->disk_worker);
-    io_worker_stop(&posix->job_worker);
+    io_jobs_stop(&posix->jobs);
     io_bell_close(&posix->bell);
     free(posix);
 }
@@ -161,6 +161,7 @@ static const struct io_ops posix_ops = {
     .job = posix_job,
     .submit = posix_submit,
     .reap = posix_reap,
+    .wait = io_wait_fd,
     .free = posix_free,
     .now_ns = io_monotonic_ns,
 };
@@ -175,14 +176,14 @@ int io_posix_new(struct io **io)
     result = io_worker_start(&posix->disk_worker, &posix->bell, "atoll-disk");
     if (result < 0)
         goto no_disk_worker;
-    result = io_worker_start(&posix->job_worker, &posix->bell, "atoll-jobs");
+    result = io_jobs_start(&posix->jobs, &posix->bell);
     if (result < 0)
-        goto no_job_worker;
+        goto no_jobs;
     posix->io.fd = posix->bell.fd;
     *io = &posix->io;
     return 0;
 
-no_job_worker:
+no_jobs:
     io_worker_stop(&posix->disk_worker);
 no_disk_worker:
     io_bell_close(&posix->bell);

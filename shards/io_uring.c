@@ -1,6 +1,6 @@
 /*
- * io_uring: io on a ring of its own, used by the shard's thread alone, with one helper thread for
- * jobs.
+ * io_uring: io on a ring of its own, used by the shard's thread alone, with a helper thread for
+ * jobs and, once there are any, one for slow jobs.
  *
  * The ring's fd is what an epoll loop watches: it is readable while completions wait in it. That
  * rules out DEFER_TASKRUN, whose rings never become readable; COOP_TASKRUN, which spares the shard
@@ -11,8 +11,8 @@
  * a write linked to an fdatasync: the kernel starts the second only when the first has written its
  * full length, and cancels it otherwise. Both answer; what a short write has left is then submitted
  * as such a pair again. So an append is done only when an fdatasync has followed its last byte.
- * Jobs run on the helper thread; its eventfd is always being read by one entry of the ring, so that
- * the ring's fd stands for them too.
+ * Jobs run on the helper threads; the eventfd of the bell that both ring is always being read by
+ * one entry of the ring, so that the ring's fd stands for them too.
  *
  * No completion is ever lost: no more entries are handed over than completions fit in their queue.
  *
@@ -55,9 +55,8 @@ struct uring {
     struct io_uring ring;
     unsigned owed; /* completions to come for the entries made */
     struct io_queue waiting;
-    struct io_queue jobs;
     struct io_queue done;
-    struct io_worker job_worker;
+    struct io_jobs jobs;
     struct io_bell bell;
     uint64_t bell_count; /* where the eventfd is read to */
     bool closing;
@@ -179,9 +178,8 @@ static void uring_read(struct io *io, struct io_read *read)
 
 static void uring_job(struct io *io, struct io_job *job)
 {
-    io_job_prepare(job);
     io->in_flight++;
-    io_queue_push(&uring_of(io)->jobs, &job->work);
+    io_jobs_add(&uring_of(io)->jobs, job);
 }
 
 static void fill_ring(struct uring *uring)
@@ -217,7 +215,7 @@ static void enter_kernel(struct uring *uring)
 static void uring_submit(struct io *io)
 {
     struct uring *uring = uring_of(io);
-    io_worker_give(&uring->job_worker, &uring->jobs);
+    io_jobs_submit(&uring->jobs);
     do {
         fill_ring(uring);
         enter_kernel(uring);
@@ -284,7 +282,7 @@ static void on_bell(struct uring *uring, int result)
         return;
     if (result == sizeof(uring->bell_count)) {
         io_bell_answer(&uring->bell);
-        io_worker_take(&uring->job_worker, &uring->done);
+        io_jobs_take(&uring->jobs, &uring->done);
     }
     watch_bell(uring);
 }
@@ -334,7 +332,7 @@ static void uring_free(struct io *io)
 {
     struct uring *uring = uring_of(io);
     uring_submit(io);
-    io_worker_stop(&uring->job_worker);
+    io_jobs_stop(&uring->jobs);
     uring->closing = true;
     uint64_t one = 1;
     ssize_t n = write(uring->bell.fd, &one, sizeof(one));
@@ -357,6 +355,7 @@ static const struct io_ops uring_ops = {
     .job = uring_job,
     .submit = uring_submit,
     .reap = uring_reap,
+    .wait = io_wait_fd,
     .free = uring_free,
     .now_ns = io_monotonic_ns,
 };
@@ -417,6 +416,18 @@ static int probe(struct io_uring *ring)
     return result;
 }
 
+/*
+ * A sync runs on one of the kernel's own threads for this ring, which would inherit the shard's
+ * core: where the shard is busy there for milliseconds on end (long reads), commits would wait for
+ * the scheduler. So they may run wherever the process may. Where it cannot be said, it stays so.
+ */
+static void free_workers(struct io_uring *ring)
+{
+    cpu_set_t cpus;
+    if (sched_getaffinity(getpid(), sizeof(cpus), &cpus) == 0)
+        (void)io_uring_register_iowq_aff(ring, sizeof(cpus), &cpus);
+}
+
 int io_uring_new(struct io **io)
 {
     struct uring *uring = mem_alloc(sizeof(*uring));
@@ -424,22 +435,23 @@ int io_uring_new(struct io **io)
     int result = make_ring(&uring->ring);
     if (result < 0)
         goto no_ring;
+    free_workers(&uring->ring);
     result = probe(&uring->ring);
     if (result < 0)
         goto no_bell;
     result = io_bell_init(&uring->bell, 0);
     if (result < 0)
         goto no_bell;
-    result = io_worker_start(&uring->job_worker, &uring->bell, "atoll-jobs");
+    result = io_jobs_start(&uring->jobs, &uring->bell);
     if (result < 0)
-        goto no_worker;
+        goto no_jobs;
     watch_bell(uring);
     enter_kernel(uring);
     uring->io.fd = uring->ring.ring_fd;
     *io = &uring->io;
     return 0;
 
-no_worker:
+no_jobs:
     io_bell_close(&uring->bell);
 no_bell:
     io_uring_queue_exit(&uring->ring);

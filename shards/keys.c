@@ -15,6 +15,7 @@ struct keys {
     struct key_entry *entries; /* a ring of `cap` */
     uint32_t *index;           /* 2 * cap slots: position in the ring + 1; 0 is empty */
     uint32_t cap, first, n;
+    const struct core_heap *heap; /* the shard's: they count as the session's memory */
 };
 
 static struct core_hash hash_of(XXH128_hash_t hash)
@@ -164,18 +165,27 @@ static void keys_index_remove(struct keys *keys, uint32_t at)
     keys->index[hole] = 0;
 }
 
+static void keys_release(struct keys *keys)
+{
+    const struct core_heap *heap = keys->heap;
+    if (keys->cap == 0)
+        return;
+    heap->free(heap->ctx, keys->entries, keys->cap * sizeof(*keys->entries));
+    heap->free(heap->ctx, keys->index, 2 * keys->cap * sizeof(*keys->index));
+}
+
 static void keys_grow(struct keys *keys)
 {
-    struct keys grown = {.cap = keys->cap != 0 ? keys->cap * 2 : 8, .n = keys->n};
-    grown.entries = mem_alloc(grown.cap * sizeof(*grown.entries));
-    grown.index = mem_alloc(2 * grown.cap * sizeof(*grown.index));
+    struct keys grown = {
+        .cap = keys->cap != 0 ? keys->cap * 2 : 8, .n = keys->n, .heap = keys->heap};
+    grown.entries = keys->heap->alloc(keys->heap->ctx, grown.cap * sizeof(*grown.entries));
+    grown.index = keys->heap->alloc(keys->heap->ctx, 2 * grown.cap * sizeof(*grown.index));
     memset(grown.index, 0, 2 * grown.cap * sizeof(*grown.index));
     for (uint32_t i = 0; i < keys->n; i++) {
         grown.entries[i] = *keys_at(keys, i);
         keys_index_add(&grown, i);
     }
-    free(keys->entries);
-    free(keys->index);
+    keys_release(keys);
     *keys = grown;
 }
 
@@ -200,12 +210,12 @@ struct key_entry *keys_find(const struct session *session, struct core_hash key,
     return NULL;
 }
 
-void keys_add(struct session *session, const struct key_entry *entry)
+void keys_add(struct shard *shard, struct session *session, const struct key_entry *entry)
 {
     struct keys *keys = session->keys;
     if (keys == NULL) {
-        keys = mem_alloc(sizeof(*keys));
-        *keys = (struct keys){0};
+        keys = shard->heap.core.alloc(&shard->heap, sizeof(*keys));
+        *keys = (struct keys){.heap = &shard->heap.core};
         session->keys = keys;
     }
     if (keys->n == keys->cap)
@@ -239,10 +249,24 @@ void keys_place(struct session *session, uint32_t n, log_position position)
 
 void keys_free(struct session *session)
 {
-    if (session->keys != NULL) {
-        free(session->keys->entries);
-        free(session->keys->index);
-        free(session->keys);
-        session->keys = NULL;
+    struct keys *keys = session->keys;
+    if (keys == NULL)
+        return;
+    keys_release(keys);
+    keys->heap->free(keys->heap->ctx, keys, sizeof(*keys));
+    session->keys = NULL;
+}
+
+uint32_t keys_count(const struct session *session)
+{
+    return session->keys != NULL ? session->keys->n : 0;
+}
+
+void keys_encode(const struct session *session, struct buf *body)
+{
+    for (uint32_t i = 0; i < keys_count(session); i++) {
+        struct key_entry entry = *keys_at(session->keys, i);
+        entry.flags |= KEY_PLACED;
+        record_add_key(body, &entry, (struct str){0});
     }
 }

@@ -28,8 +28,20 @@ enum {
     /* Idempotency keys kept for a session: the oldest leaves. And for how long, in event time. */
     SESSION_KEYS_MAX = 10000,
     SESSION_KEYS_MS = 24 * 60 * 60 * 1000,
-    /* Records between two entries of a session's index of positions: memory against reading. */
-    CHAIN_STRIDE = 32,
+    /* Sessions that one turn looks at to passivate them; the rest in the next. */
+    PASSIVATE_STEPS = 64,
+    /* Lives of a segment that one piece of work says yes or no to. */
+    KEEP_STEPS = 64,
+    /* How often ended lives are looked through for those that are due. */
+    GARBAGE_LOOK_MS = 100,
+    /* Ended lives that one pass of compaction looks at; the rest in the next. */
+    GARBAGE_A_PASS = 10000,
+    /* A session with a ttl, or a segment, that cannot be read: how long until it is tried again. */
+    UNREADABLE_AGAIN_MS = 60 * 60 * 1000,
+    /* After a checkpoint or compaction that failed: how long until it is tried again. */
+    UPKEEP_AGAIN_MS = 10 * 1000,
+    /* How often retention looks whether a segment has become too old. */
+    RETENTION_LOOK_MS = 10 * 1000,
     /* Bytes of one frame made from the log for a follower that catches up; more comes in the next.
      */
     CATCH_UP_BYTES = 256 * 1024,

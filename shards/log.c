@@ -1,6 +1,6 @@
 /*
- * log: appending to the log of one shard, and reading single records. The format is told in
- * log_format.h; finding the end and reading everything at start are in log_scan.c.
+ * log: appending to the log of one shard. The format is told in log_format.h; reading single
+ * records is in log_read.c, reading whole logs in log_scan.c.
  *
  * There are two buffers: the batch being built, whose place is known from its first record on (so
  * that log_append can say where a record will stand), and the batch in flight. A batch is closed
@@ -20,9 +20,9 @@
  * disk. A failed write or fdatasync is final: on_failed, once, and no record is taken any more.
  */
 #include "shards/log_format.h"
+#include "shards/sim_bug.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 
 enum {
@@ -30,7 +30,6 @@ enum {
                                         be larger, and is then alone. */
     TOMBSTONES_MAX_BYTES = 64 << 10, /* kept for tombstones, at most a 16th of a segment */
     RELAXED_SYNC_MS = 100,
-    READ_FIRST_BYTES = 4096, /* most records are smaller, and then one read is enough */
 };
 
 static const uint64_t prepare_again_ns = 1000000000;
@@ -45,6 +44,7 @@ struct log {
     struct datadir_segment segment; /* where the batch being built will stand */
     uint64_t seed;                  /* of that segment */
     uint64_t at;                    /* offset of that batch */
+    uint32_t leaving;               /* segment that log_roll was to leave; 0: none */
 
     struct buf building; /* header and records; empty: no record yet */
     struct buf flying;
@@ -62,7 +62,8 @@ struct log {
     struct io_append sync;     /* LOG_RELAXED */
     uint64_t sync_batch;       /* newest one that it covers */
     int64_t unsynced_since_ms; /* -1: not known yet, or nothing unsynced */
-    int written_fd;            /* of the segment with the newest written batch */
+    uint32_t written_segment, append_segment;
+    int written_fd; /* of the segment with the newest written batch */
 
     int prepare_error; /* of the last preparation: 0, or the errno of a lack that may end */
     uint64_t prepare_failed_ns;
@@ -153,28 +154,28 @@ static void use_segment(struct log *log, const struct datadir_segment *segment, 
     log->at = offset;
 }
 
-/* Finds the segment of the log's end and those that were prepared behind it. */
-static int load_segments(struct log *log, const struct datadir_end *end)
+/* Finds the segment of the log's end and those that were prepared behind it. Where that one is gone
+ * or rewritten, the next batch begins in the one behind it. */
+static int load_segments(struct log *log, const struct datadir_end *end, bool known)
 {
     uint32_t generation = datadir_generation(log->dir);
     size_t count = datadir_segments(log->dir, generation, log->shard, NULL, 0);
-    if (count == 0) {
-        struct datadir_segment first;
-        int result = datadir_add_segment(log->dir, log->shard, &first);
-        if (result < 0)
-            return result;
-        count = 1;
-    }
-    log->ahead = mem_alloc((count + 1) * sizeof(log->ahead[0]));
+    log->ahead = mem_alloc((count + 2) * sizeof(log->ahead[0]));
     datadir_segments(log->dir, generation, log->shard, log->ahead, count);
-    log->stats.segments = count;
 
     size_t i = 0;
-    while (end->segment != 0 && log->ahead[i].number != end->segment) {
+    while (i < count && (log->ahead[i].number < end->segment || log->ahead[i].version != 0))
         i++;
-        assert(i < count);
+    assert(known || i == count); /* else log_clean_tails has not run */
+    if (i == count) {
+        int result = datadir_add_segment(log->dir, log->shard, &log->ahead[count]);
+        if (result < 0)
+            return result;
+        count++;
     }
-    use_segment(log, &log->ahead[i], end->segment != 0 ? end->offset : LOG_SEGMENT_HEADER_BYTES);
+    bool ends_there = log->ahead[i].number == end->segment;
+    use_segment(log, &log->ahead[i], ends_there ? end->offset : LOG_SEGMENT_HEADER_BYTES);
+    log->stats.segments = count;
     log->ahead_count = count - i - 1;
     memmove(log->ahead, log->ahead + i + 1, log->ahead_count * sizeof(log->ahead[0]));
     return 0;
@@ -185,8 +186,6 @@ int log_open(struct datadir *dir, unsigned shard, struct io *io, enum log_durabi
 {
     struct datadir_end end = {0};
     bool known = datadir_get_end(dir, datadir_generation(dir), shard, &end);
-    assert(known || datadir_segments(dir, datadir_generation(dir), shard, NULL, 0) == 0);
-
     struct log *log = mem_alloc(sizeof(*log));
     *log = (struct log){
         .dir = dir,
@@ -202,8 +201,9 @@ int log_open(struct datadir *dir, unsigned shard, struct io *io, enum log_durabi
         .unsynced_since_ms = -1,
         .stats.torn_bytes = end.torn_bytes,
     };
-    int result = load_segments(log, &end);
+    int result = load_segments(log, &end, known);
     if (result < 0) {
+        free(log->ahead);
         free(log);
         return result;
     }
@@ -221,10 +221,8 @@ static void wait_until_quiet(struct log *log)
     const struct io_ops *ops = log->io->ops;
     while (log->append_busy || log->sync_busy || log->prepare_busy) {
         ops->submit(log->io);
-        if (ops->reap(log->io) == 0) {
-            struct pollfd fd = {.fd = log->io->fd, .events = POLLIN};
-            poll(&fd, 1, -1);
-        }
+        if (ops->reap(log->io) == 0)
+            ops->wait(log->io);
     }
 }
 
@@ -322,6 +320,49 @@ log_position log_append(struct log *log, const struct log_record *record)
     return log_position_of(log->segment.number, offset);
 }
 
+/* Places. */
+
+void log_mark(const struct log *log, struct datadir_end *mark)
+{
+    *mark = (struct datadir_end){
+        .segment = log->segment.number, .offset = log->at, .batch = log->next - 1};
+}
+
+uint32_t log_segment(const struct log *log)
+{
+    return log->segment.number;
+}
+
+/* Once asked for, it also happens by itself, behind the batch being built: a shard that is busy may
+ * never have an empty one when log_roll is called. */
+int log_roll(struct log *log)
+{
+    bool has_left = log->leaving != 0 && log->leaving != log->segment.number;
+    bool is_empty = log->at == LOG_SEGMENT_HEADER_BYTES && log->building.n == 0;
+    if (log->failed)
+        return -EIO;
+    log->leaving = 0;
+    if (has_left || is_empty)
+        return 0;
+    if (log->ahead_count != 0 && log->building.n == 0) {
+        next_segment(log);
+        return 0;
+    }
+    log->leaving = log->segment.number;
+    prepare_start(log);
+    return log->ahead_count == 0 && log->prepare_error != 0 ? -ENOSPC : -EAGAIN;
+}
+
+struct datadir *log_datadir(const struct log *log)
+{
+    return log->dir;
+}
+
+struct io *log_io(const struct log *log)
+{
+    return log->io;
+}
+
 /* Committing. */
 
 uint64_t log_building(const struct log *log)
@@ -342,16 +383,30 @@ static void empty_buffer(struct buf *b)
     b->n = 0;
 }
 
+/* Planted: a failed sync is tried once more, as if the pages were still there. */
+static void append_again(struct log *log)
+{
+    log->append.size = 0;
+    log->append_busy = true;
+    log->io->ops->append(log->io, &log->append);
+    log->io->ops->submit(log->io);
+}
+
 static void append_done(struct io_append *append, int result)
 {
     struct log *log = append->owner;
     log->append_busy = false;
+    if (result < 0 && sim_bug(SIM_BUG_SYNC_AGAIN)) {
+        append_again(log);
+        return;
+    }
     if (result < 0)
         fail(log, -result);
     if (!log->failed) {
         uint64_t ns = log->io->ops->now_ns(log->io) - log->append_started_ns;
         log->written++;
         log->written_fd = append->fd;
+        log->written_segment = log->append_segment;
         log->committed = log->written;
         if (append->sync)
             log->synced = log->written;
@@ -388,6 +443,7 @@ static void append_start(struct log *log)
     log->flying_records = log->building_records;
     log->building = emptied;
     log->building_records = 0;
+    log->append_segment = log->segment.number;
     log->append = (struct io_append){
         .done = append_done,
         .owner = log,
@@ -395,13 +451,15 @@ static void append_start(struct log *log)
         .size = log->flying.n,
         .offset = log->at,
         .fd = log->segment.fd,
-        .sync = log->durability == LOG_COMMIT,
+        .sync = log->durability == LOG_COMMIT && !sim_bug(SIM_BUG_NO_LOG_SYNC),
     };
     log->at += log->flying.n;
     log->next++;
     log->append_busy = true;
     log->append_started_ns = log->io->ops->now_ns(log->io);
     log->io->ops->append(log->io, &log->append);
+    if (log->leaving == log->segment.number && log->ahead_count != 0)
+        next_segment(log);
 }
 
 void log_commit(struct log *log)
@@ -421,6 +479,23 @@ bool log_idle(const struct log *log)
     if (log->append_busy || log->sync_busy || log->prepare_busy)
         return false;
     return log->failed || (log->building.n == 0 && !is_unsynced(log));
+}
+
+uint64_t log_synced(const struct log *log)
+{
+    return log->synced;
+}
+
+int log_busy_fd(const struct log *log)
+{
+    if (log->append_busy)
+        return log->append.fd;
+    return log->sync_busy || is_unsynced(log) ? log->written_fd : -1;
+}
+
+uint32_t log_unsynced_segment(const struct log *log)
+{
+    return is_unsynced(log) ? log->written_segment : 0;
 }
 
 const struct log_stats *log_stats(const struct log *log)
@@ -473,68 +548,4 @@ int log_tick(struct log *log, int64_t now_ms)
     sync_start(log);
     log->io->ops->submit(log->io); /* the turn's submit may have been before */
     return -1;
-}
-
-/* Reading one record. */
-
-static void read_on(struct log_read *read, uint64_t have, size_t size);
-
-static void read_finish(struct log_read *read, bool checks)
-{
-    read->done(read, checks ? 0 : -EIO);
-}
-
-/* Enough has been read when the whole record is there; what its header says is checked then. */
-static void read_done(struct io_read *io, int64_t result)
-{
-    struct log_read *read = io->owner;
-    struct log_record_header header;
-    if (result > 0)
-        read->bytes.n += (size_t)result;
-    if (result < 0 || read->bytes.n < sizeof(header)) {
-        read_finish(read, false);
-        return;
-    }
-    memcpy(&header, read->bytes.p, sizeof(header));
-    size_t bytes = log_align(header.bytes);
-    if (bytes > read->bytes.n && (size_t)result == io->size &&
-        log_record_header_check(&header, read->room)) {
-        read_on(read, read->bytes.n, bytes - read->bytes.n);
-        return;
-    }
-    read_finish(read,
-                log_record_decode(read->bytes.p, read->bytes.n, read->seed, &read->record, &bytes));
-}
-
-static void read_on(struct log_read *read, uint64_t have, size_t size)
-{
-    buf_reserve(&read->bytes, size);
-    read->io = (struct io_read){
-        .done = read_done,
-        .owner = read,
-        .buf = read->bytes.p + have,
-        .size = size,
-        .offset = (uint32_t)read->position + have,
-        .fd = read->fd,
-    };
-    read->via->ops->read(read->via, &read->io);
-}
-
-void log_read(struct log *log, struct log_read *read, log_position position)
-{
-    uint32_t number = (uint32_t)(position >> 32);
-    uint32_t offset = (uint32_t)position;
-    read->via = log->io;
-    read->position = position;
-    read->fd = datadir_segment_fd(log->dir, number);
-    read->seed = log_segment_seed(datadir_hash_key(log->dir), number) + offset;
-    uint64_t size = datadir_segment_size(log->dir, number);
-    read->room = size > offset ? size - offset : 0;
-    read->bytes.n = 0;
-    read_on(read, 0, READ_FIRST_BYTES);
-}
-
-void log_read_release(struct log_read *read)
-{
-    buf_free(&read->bytes);
 }

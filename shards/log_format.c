@@ -44,6 +44,8 @@ const char *log_segment_header_check(const struct log_segment_header *header,
         return "is no segment, or its header is damaged";
     if (header->version > LOG_FORMAT_VERSION)
         return "was written by a newer version of Atoll";
+    if (header->version < LOG_FORMAT_VERSION)
+        return "was written by an older version of Atoll, in a format that this one does not read";
     uint64_t checksum = log_checksum(header, offsetof(struct log_segment_header, checksum), seed);
     if (header->checksum != checksum)
         return "has a damaged header, or belongs to another data directory";
@@ -51,6 +53,74 @@ const char *log_segment_header_check(const struct log_segment_header *header,
         header->number != segment->number || header->bytes != segment->bytes)
         return "is not the segment that the manifest names";
     return NULL;
+}
+
+enum { REWRITTEN_HEADER_AT = sizeof(struct log_segment_header) };
+
+static uint64_t rewritten_checksum(const struct log_rewritten_header *header, uint64_t seed)
+{
+    return log_checksum(header, offsetof(struct log_rewritten_header, checksum),
+                        seed + REWRITTEN_HEADER_AT);
+}
+
+static uint64_t extents_checksum(const struct datadir_extent *extents, uint32_t n, uint64_t offset,
+                                 uint64_t seed)
+{
+    return log_checksum(extents, n * sizeof(extents[0]), seed + offset);
+}
+
+void log_rewritten_header_write(const struct datadir_segment *segment,
+                                const struct datadir_extent *extents, uint32_t extents_n,
+                                uint64_t seed, char *page)
+{
+    struct log_rewritten_header header = {
+        .version = segment->version,
+        .extents_n = extents_n,
+        .extents_offset = segment->bytes - (uint64_t)extents_n * sizeof(extents[0]),
+    };
+    header.extents_checksum = extents_checksum(extents, extents_n, header.extents_offset, seed);
+    header.checksum = rewritten_checksum(&header, seed);
+    log_segment_header_write(segment, seed, page);
+    memcpy(page + REWRITTEN_HEADER_AT, &header, sizeof(header));
+}
+
+const char *log_rewritten_header_check(const char *page, const struct datadir_segment *segment,
+                                       uint64_t seed, struct log_rewritten_header *header)
+{
+    struct log_segment_header first;
+    memcpy(&first, page, sizeof(first));
+    memcpy(header, page + REWRITTEN_HEADER_AT, sizeof(*header));
+    const char *wrong = log_segment_header_check(&first, segment, seed);
+    if (wrong != NULL)
+        return wrong;
+    if (header->checksum != rewritten_checksum(header, seed))
+        return "has a damaged header";
+    if (header->version != segment->version)
+        return "is not the version of the segment that the manifest names";
+    if (header->extents_offset < LOG_SEGMENT_HEADER_BYTES ||
+        header->extents_offset % LOG_ALIGN_BYTES != 0 || header->extents_offset > segment->bytes ||
+        segment->bytes - header->extents_offset !=
+            (uint64_t)header->extents_n * sizeof(struct datadir_extent))
+        return "has a header that makes no sense";
+    return NULL;
+}
+
+bool log_extents_check(const struct datadir_extent *extents,
+                       const struct log_rewritten_header *header, uint64_t seed)
+{
+    uint64_t stood_to = LOG_SEGMENT_HEADER_BYTES, stands_to = LOG_SEGMENT_HEADER_BYTES;
+    if (header->extents_checksum !=
+        extents_checksum(extents, header->extents_n, header->extents_offset, seed))
+        return false;
+    for (uint32_t i = 0; i < header->extents_n; i++) {
+        uint64_t end = i + 1 < header->extents_n ? extents[i + 1].at : header->extents_offset;
+        if (extents[i].offset < stood_to || extents[i].offset % LOG_ALIGN_BYTES != 0 ||
+            extents[i].at != stands_to || end <= extents[i].at || end % LOG_ALIGN_BYTES != 0)
+            return false;
+        stood_to = extents[i].offset + (end - extents[i].at);
+        stands_to = end;
+    }
+    return stands_to == header->extents_offset;
 }
 
 enum { BATCH_CHECKED_FROM = offsetof(struct log_batch_header, header_checksum) };
@@ -101,6 +171,7 @@ void log_record_encode(const struct log_record *record, char *p, uint64_t seed)
         .previous = record->previous,
         .type = record->type,
         .session_bytes = (uint8_t)record->session.n,
+        .flags = record->flags,
     };
     char *at = p + sizeof(header);
     memcpy(p, &header, sizeof(header));
@@ -119,20 +190,18 @@ bool log_record_header_check(const struct log_record_header *header, size_t avai
            log_align(header->bytes) <= available;
 }
 
-bool log_record_decode(const char *p, size_t available, uint64_t seed, struct log_record *record,
-                       size_t *bytes)
+bool log_record_parse(const char *p, size_t available, struct log_record *record, size_t *bytes)
 {
     struct log_record_header header;
     if (available < sizeof(header))
         return false;
     memcpy(&header, p, sizeof(header));
-    if (!log_record_header_check(&header, available) ||
-        header.checksum !=
-            log_checksum(p + RECORD_CHECKED_FROM, header.bytes - RECORD_CHECKED_FROM, seed))
+    if (!log_record_header_check(&header, available))
         return false;
     const char *session = p + sizeof(header);
     *record = (struct log_record){
         .type = header.type,
+        .flags = header.flags,
         .session = {session, header.session_bytes},
         .epoch = header.epoch,
         .seq = header.seq,
@@ -144,4 +213,15 @@ bool log_record_decode(const char *p, size_t available, uint64_t seed, struct lo
     };
     *bytes = log_align(header.bytes);
     return true;
+}
+
+bool log_record_decode(const char *p, size_t available, uint64_t seed, struct log_record *record,
+                       size_t *bytes)
+{
+    struct log_record_header header;
+    if (!log_record_parse(p, available, record, bytes))
+        return false;
+    memcpy(&header, p, sizeof(header));
+    return header.checksum ==
+           log_checksum(p + RECORD_CHECKED_FROM, header.bytes - RECORD_CHECKED_FROM, seed);
 }

@@ -6,6 +6,12 @@
  *   batch     header of 56 bytes, then its records, each starting on a multiple of 8
  *   record    header of 56 bytes, session id, body, zeros up to a multiple of 8
  *
+ * A segment that a compaction has rewritten has no batches:
+ *
+ *   rewritten header of 4 KiB (log_segment_header, log_rewritten_header, zeros), then runs of
+ *             records, byte for byte as they were written, then the table of extents: where each
+ *             run stood, and where it stands
+ *
  * A batch is what one write makes durable, and never spans segments. Batches of one log (generation
  * and shard) are numbered without gaps, across its segments; that, and not where a segment stops
  * being filled, says whether anything is missing.
@@ -26,7 +32,7 @@
 #include "shards/log.h"
 
 enum {
-    LOG_FORMAT_VERSION = 1,
+    LOG_FORMAT_VERSION = 2,
     LOG_SEGMENT_HEADER_BYTES = 4096,
     LOG_BATCH_MAGIC = 0x48435442, /* "BTCH" */
     LOG_ALIGN_BYTES = 8,
@@ -45,6 +51,15 @@ struct log_segment_header {
     uint32_t number;
     uint64_t bytes;    /* of the file */
     uint64_t checksum; /* of all before */
+};
+
+/* Behind log_segment_header in the file of a rewritten segment. */
+struct log_rewritten_header {
+    uint32_t version; /* of the segment, as the manifest says */
+    uint32_t extents_n;
+    uint64_t extents_offset;   /* of the table: the runs end there, the file behind the table */
+    uint64_t extents_checksum; /* of the table */
+    uint64_t checksum;         /* of all before, in this struct */
 };
 
 struct log_batch_header {
@@ -69,7 +84,8 @@ struct log_record_header {
     uint64_t previous;
     uint8_t type;
     uint8_t session_bytes;
-    uint8_t zero[6];
+    uint8_t flags;
+    uint8_t zero[5];
 };
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "structs are the format");
@@ -80,6 +96,13 @@ _Static_assert(offsetof(struct log_segment_header, shard) == 16, "on disk");
 _Static_assert(offsetof(struct log_segment_header, number) == 20, "on disk");
 _Static_assert(offsetof(struct log_segment_header, bytes) == 24, "on disk");
 _Static_assert(offsetof(struct log_segment_header, checksum) == 32, "on disk");
+_Static_assert(sizeof(struct log_rewritten_header) == 32, "on disk");
+_Static_assert(offsetof(struct log_rewritten_header, extents_n) == 4, "on disk");
+_Static_assert(offsetof(struct log_rewritten_header, extents_offset) == 8, "on disk");
+_Static_assert(offsetof(struct log_rewritten_header, extents_checksum) == 16, "on disk");
+_Static_assert(offsetof(struct log_rewritten_header, checksum) == 24, "on disk");
+_Static_assert(sizeof(struct datadir_extent) == 8, "on disk");
+_Static_assert(offsetof(struct datadir_extent, at) == 4, "on disk");
 _Static_assert(sizeof(struct log_batch_header) == 56, "on disk");
 _Static_assert(offsetof(struct log_batch_header, header_checksum) == 8, "on disk");
 _Static_assert(offsetof(struct log_batch_header, magic) == 16, "on disk");
@@ -97,6 +120,7 @@ _Static_assert(offsetof(struct log_record_header, ts_ms) == 32, "on disk");
 _Static_assert(offsetof(struct log_record_header, previous) == 40, "on disk");
 _Static_assert(offsetof(struct log_record_header, type) == 48, "on disk");
 _Static_assert(offsetof(struct log_record_header, session_bytes) == 49, "on disk");
+_Static_assert(offsetof(struct log_record_header, flags) == 50, "on disk");
 _Static_assert(sizeof(struct log_batch_header) % LOG_ALIGN_BYTES == 0, "records stay aligned");
 
 static inline size_t log_align(size_t n)
@@ -120,6 +144,21 @@ void log_segment_header_write(const struct datadir_segment *segment, uint64_t se
 const char *log_segment_header_check(const struct log_segment_header *header,
                                      const struct datadir_segment *segment, uint64_t seed);
 
+/*
+ * The same for a rewritten segment, whose `bytes` are the whole file's: the runs begin behind the
+ * page, and the table of `extents_n` extents is the file's end.
+ */
+void log_rewritten_header_write(const struct datadir_segment *segment,
+                                const struct datadir_extent *extents, uint32_t extents_n,
+                                uint64_t seed, char *page);
+/* NULL, and fills `header`; or what is wrong with the page. The checksum of the table is not looked
+ * at. */
+const char *log_rewritten_header_check(const char *page, const struct datadir_segment *segment,
+                                       uint64_t seed, struct log_rewritten_header *header);
+/* Whether the table that the header tells of is whole, in order, and within the runs. */
+bool log_extents_check(const struct datadir_extent *extents,
+                       const struct log_rewritten_header *header, uint64_t seed);
+
 /* Fills in the checksums of a batch that is complete but for them. `seed`: with its offset. */
 void log_batch_seal(char *batch, uint64_t seed);
 /* Whether `header` is one, of a batch that ends within `available` bytes from its start. */
@@ -138,7 +177,10 @@ static inline size_t log_record_bytes(size_t session_bytes, size_t body_bytes)
 void log_record_encode(const struct log_record *record, char *p, uint64_t seed);
 /* Whether a header could be one of a record that ends within `available` bytes. */
 bool log_record_header_check(const struct log_record_header *header, size_t available);
-/* Fills `record`, whose strings point to `p`; false where it does not check. */
+/* Fills `record`, whose strings point to `p`; false where it is none. For a record in a batch that
+ * has checked: its own checksum is not looked at. */
+bool log_record_parse(const char *p, size_t available, struct log_record *record, size_t *bytes);
+/* The same for any record; false also where its checksum is wrong. */
 bool log_record_decode(const char *p, size_t available, uint64_t seed, struct log_record *record,
                        size_t *bytes);
 

@@ -1,17 +1,19 @@
 /*
- * log_scan: reading the logs at start. The format is told in log_format.h.
+ * log_scan: reading logs from one end to the other: at start, and segment by segment for those who
+ * look after old ones. The format is told in log_format.h.
  *
- * A log is walked batch by batch. Where no whole batch with the next number follows, it goes on in
- * the first later segment that begins with that number; where there is none, the walk has come to
- * the end, or to damage.
+ * A log is walked batch by batch, from its checkpoint on. Where no whole batch with the next number
+ * follows, it goes on in the first later segment that begins with that number; where there is none,
+ * the walk has come to the end, or to damage. Segments before the checkpoint's are not looked at:
+ * they may have been rewritten, or be gone.
  *
  * Normal path: after a clean stop the manifest has the end of each log. Else log_clean_tails walks
- * to it, from the last segment that begins with a whole batch. All segments were synced when the
- * directory was opened, and the pages of these last ones are dropped from the cache before, so that
- * what is seen is what is on the disk, even after an fdatasync has failed. Behind the end it finds
- * zeros, and notes the end in the datadir. log_recover then walks all logs up to their noted ends
- * and shows every record; it looks at nothing behind, where shards that are ahead of others may be
- * writing already.
+ * to it, from the last segment that begins with a whole batch, if that is behind the checkpoint.
+ * All segments were synced when the directory was opened, and the pages of these last ones are
+ * dropped from the cache before, so that what is seen is what is on the disk, even after an
+ * fdatasync has failed. Behind the end it finds zeros, and notes the end in the datadir.
+ * log_recover then walks a log up to its noted end and shows every record; it looks at nothing
+ * behind.
  *
  * Failure: behind the end stands something else. If it holds a whole later batch that was written
  * when the bad one had been on disk already, something that was committed is damaged: refused,
@@ -23,38 +25,41 @@
 #define _GNU_SOURCE 1
 
 #include "shards/log_format.h"
+#include "shards/sim_bug.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 enum {
     WINDOW_BYTES = 1 << 20,
     ZEROS_BYTES = 4096, /* looked at in one go */
 };
 
-/* A window onto a file, moved by pread: a file that cannot be read is an error, and no SIGBUS. */
+/* A window onto a file, moved by reading: a file that cannot be read is an error, and no SIGBUS. */
 struct window {
     int fd;
     uint64_t from;
     struct buf bytes;
 };
 
-/* One log being read. */
+/* What is being read: the segments of one log from its checkpoint on, or a single segment. */
 struct scan {
     struct datadir *dir;
-    const struct datadir_segment *segments;
+    struct fs *fs;
+    uint32_t generation;
+    uint32_t shard;
+    struct datadir_segment *segments; /* ascending */
     size_t count;
     struct window window;
     char *error;
     size_t error_size;
 };
 
-/* Between two batches: segments[index] at `offset`, behind batch number `batch` (0: the first). */
+/* Between two batches: segments[index] at `offset`, behind batch number `batch`. */
 struct place {
     size_t index;
     uint64_t offset;
@@ -62,8 +67,10 @@ struct place {
 };
 
 struct visitor {
-    log_visit *visit; /* NULL: only walk */
+    log_visit *visit;
     void *ctx;
+    bool checks_records;     /* their own checksums too, not only the batch's */
+    _Atomic uint64_t *bytes; /* NULL, or grows as the walk goes on */
 };
 
 /* Messages. */
@@ -76,17 +83,17 @@ __attribute__((format(printf, 4, 5))) static int refuse(struct scan *scan, size_
     va_start(arguments, format);
     vsnprintf(what, sizeof(what), format, arguments);
     va_end(arguments);
-    datadir_segment_name(scan->segments[index].number, name);
+    datadir_segment_name(&scan->segments[index], name);
     snprintf(scan->error, scan->error_size, "%s/%s: %s", datadir_path(scan->dir), name, what);
     return result;
 }
 
 /* Reading. */
 
-/* `n` bytes at `offset`, good until the next call; NULL with errno where they cannot be had. `left`
- * bytes are there from `offset` on. */
-static const char *window_view(struct window *window, int fd, uint64_t offset, size_t n,
-                               uint64_t left)
+/* `n` bytes at `offset`, good until the next call; NULL with *result where they cannot be had.
+ * `left` bytes are there from `offset` on. */
+static const char *window_view(struct fs *fs, struct window *window, int fd, uint64_t offset,
+                               size_t n, uint64_t left, int *result)
 {
     struct buf *bytes = &window->bytes;
     if (window->fd == fd && offset >= window->from && offset + n <= window->from + bytes->n)
@@ -98,28 +105,24 @@ static const char *window_view(struct window *window, int fd, uint64_t offset, s
     buf_reserve(bytes, wanted);
     window->fd = fd;
     window->from = offset;
-    while (bytes->n < wanted) {
-        ssize_t got = pread(fd, bytes->p + bytes->n, wanted - bytes->n, (off_t)(offset + bytes->n));
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            return NULL;
-        if (got == 0)
-            break;
-        bytes->n += (size_t)got;
-    }
-    errno = EIO;
-    return bytes->n >= n ? bytes->p : NULL;
+    int64_t got = fs->ops->read(fs, fd, bytes->p, wanted, offset);
+    if (got > 0)
+        bytes->n = (size_t)got;
+    if (bytes->n >= n)
+        return bytes->p;
+    *result = got < 0 ? (int)got : -EIO;
+    return NULL;
 }
 
 static const char *view(struct scan *scan, struct window *window, size_t index, uint64_t offset,
                         size_t n, int *result)
 {
     const struct datadir_segment *segment = &scan->segments[index];
-    const char *p = window_view(window, segment->fd, offset, n, segment->bytes - offset);
+    const char *p =
+        window_view(scan->fs, window, segment->fd, offset, n, segment->bytes - offset, result);
     if (p == NULL)
-        *result = refuse(scan, index, -errno, "cannot be read at offset %" PRIu64 ": %s", offset,
-                         strerror(errno));
+        refuse(scan, index, *result, "cannot be read at offset %" PRIu64 ": %s", offset,
+               strerror(-*result));
     return p;
 }
 
@@ -136,7 +139,7 @@ static int batch_at(struct scan *scan, struct window *window, size_t index, uint
     int result = 0;
     uint64_t room = scan->segments[index].bytes - offset;
     uint64_t seed = seed_at(scan, index, offset);
-    if (room < sizeof(*header))
+    if (scan->segments[index].bytes < offset + sizeof(*header))
         return 0;
     const char *p = view(scan, window, index, offset, sizeof(*header), &result);
     if (p == NULL)
@@ -153,21 +156,28 @@ static int batch_at(struct scan *scan, struct window *window, size_t index, uint
 
 /* Walking. */
 
+static int refuse_record(struct scan *scan, size_t index, uint64_t offset)
+{
+    return refuse(scan, index, -EIO, "the record at offset %" PRIu64 " is damaged", offset);
+}
+
 static int visit_records(struct scan *scan, const struct place *place,
                          const struct log_batch_header *header, const char *batch,
                          const struct visitor *visitor)
 {
     size_t at = sizeof(*header);
     uint32_t count = 0;
+    uint32_t number = scan->segments[place->index].number;
+    uint64_t seed = seed_at(scan, place->index, 0);
     for (; at < header->bytes; count++) {
         struct log_record record;
         size_t bytes = 0;
         uint64_t offset = place->offset + at;
-        if (!log_record_decode(batch + at, header->bytes - at, seed_at(scan, place->index, offset),
-                               &record, &bytes))
-            return refuse(scan, place->index, -EIO, "the record at offset %" PRIu64 " is damaged",
-                          offset);
-        uint32_t number = scan->segments[place->index].number;
+        const char *p = batch + at;
+        size_t left = header->bytes - at;
+        if (!(visitor->checks_records ? log_record_decode(p, left, seed + offset, &record, &bytes)
+                                      : log_record_parse(p, left, &record, &bytes)))
+            return refuse_record(scan, place->index, offset);
         int result = visitor->visit(visitor->ctx, &record, log_position_of(number, offset));
         if (result != 0)
             return result;
@@ -177,6 +187,28 @@ static int visit_records(struct scan *scan, const struct place *place,
         return refuse(scan, place->index, -EIO,
                       "the batch at offset %" PRIu64 " has records missing", place->offset);
     return 0;
+}
+
+/* Bytes of batches that fit between one place and a later one, as if all segments were full. */
+static uint64_t bytes_between(const struct scan *scan, size_t index, uint64_t offset,
+                              size_t to_index, uint64_t to_offset)
+{
+    uint64_t bytes = 0;
+    for (; index < to_index; index++) {
+        bytes += scan->segments[index].bytes - offset;
+        offset = LOG_SEGMENT_HEADER_BYTES;
+    }
+    return bytes + to_offset - offset;
+}
+
+static void note_progress(const struct scan *scan, const struct visitor *visitor,
+                          const struct place *before, const struct place *now)
+{
+    if (visitor != NULL && visitor->bytes != NULL)
+        atomic_fetch_add_explicit(
+            visitor->bytes,
+            bytes_between(scan, before->index, before->offset, now->index, now->offset),
+            memory_order_relaxed);
 }
 
 /* Moves to the next segment that begins with the next batch: 1; 0 if there is none; -errno. */
@@ -209,6 +241,7 @@ static int walk(struct scan *scan, struct place *place, const struct datadir_end
 {
     while (!is_at_end(place, end)) {
         struct log_batch_header header = {0};
+        struct place before = *place;
         const char *batch = NULL;
         int result = batch_at(scan, &scan->window, place->index, place->offset, &header, &batch);
         if (result == 1 && header.number == place->batch + 1) {
@@ -217,17 +250,18 @@ static int walk(struct scan *scan, struct place *place, const struct datadir_end
                 return result;
             place->offset += header.bytes;
             place->batch = header.number;
-            continue;
+        } else {
+            if (result >= 0)
+                result = skip_to_segment(scan, place);
+            if (result <= 0)
+                return result;
         }
-        if (result >= 0)
-            result = skip_to_segment(scan, place);
-        if (result <= 0)
-            return result;
+        note_progress(scan, visitor, &before, place);
     }
     return 0;
 }
 
-/* Where to begin: before the first batch of segment `index`; *begins says whether it is whole. */
+/* Before the first batch of segment `index`; *begins says whether there is a whole one. */
 static int place_before(struct scan *scan, size_t index, struct place *place, bool *begins)
 {
     struct log_batch_header header = {0};
@@ -290,7 +324,7 @@ static int check_not_later(struct scan *scan, struct window *window, const struc
     if (found <= 0 || header.number <= place->batch + 1 || header.synced <= place->batch)
         return found < 0 ? found : 0;
     char name[32], because[128];
-    datadir_segment_name(scan->segments[index].number, name);
+    datadir_segment_name(&scan->segments[index], name);
     snprintf(because, sizeof(because),
              "batch %" PRIu64 " at offset %" PRIu64 " of %s is whole and came later", header.number,
              offset, name);
@@ -340,17 +374,18 @@ static int write_zeros(struct scan *scan, size_t index, uint64_t from, uint64_t 
 {
     static const char zeros[64 * 1024];
     int fd = scan->segments[index].fd;
-    while (from < to) {
+    int result = 0;
+    while (from < to && result == 0) {
         size_t n = to - from < sizeof(zeros) ? to - from : sizeof(zeros);
-        ssize_t written = pwrite(fd, zeros, n, (off_t)from);
-        if (written > 0)
-            from += (uint64_t)written;
-        else if (written == 0 || errno != EINTR)
-            return refuse(scan, index, written == 0 ? -EIO : -errno,
-                          "its torn tail cannot be overwritten: %s", strerror(errno));
+        result = scan->fs->ops->write(scan->fs, fd, zeros, n, from);
+        from += n;
     }
-    if (fdatasync(fd) != 0)
-        return refuse(scan, index, -errno, "cannot be synced: %s", strerror(errno));
+    if (result < 0)
+        return refuse(scan, index, result, "its torn tail cannot be overwritten: %s",
+                      strerror(-result));
+    result = sim_bug(SIM_BUG_TAIL_NOT_CUT) ? 0 : scan->fs->ops->data_sync(scan->fs, fd);
+    if (result < 0)
+        return refuse(scan, index, result, "cannot be synced: %s", strerror(-result));
     return 0;
 }
 
@@ -378,135 +413,250 @@ static int clean_tail(struct scan *scan, const struct place *place, uint64_t *to
     return result;
 }
 
-/* The last segment that begins with a whole batch, else the first one. On the way back there, the
- * pages of each are dropped, so that they are read from the disk. */
-static int find_last_begun(struct scan *scan, struct place *place)
+/* One log, from a checkpoint on. */
+
+/* Takes the segments that may hold something behind `from` (segment 0: from the beginning). One
+ * that has been rewritten does not: a compaction keeps off what the newest checkpoint does not
+ * cover. */
+static void scan_load(struct scan *scan, const struct datadir_end *from)
 {
-    bool begins = false;
-    for (size_t i = scan->count; i-- > 0 && !begins;) {
-        posix_fadvise(scan->segments[i].fd, 0, 0, POSIX_FADV_DONTNEED);
-        int result = place_before(scan, i, place, &begins);
-        if (result < 0)
-            return result;
+    size_t all = datadir_segments(scan->dir, scan->generation, scan->shard, NULL, 0);
+    scan->segments = mem_alloc((all + 1) * sizeof(scan->segments[0]));
+    datadir_segments(scan->dir, scan->generation, scan->shard, scan->segments, all);
+    for (size_t i = 0; i < all; i++) {
+        if (scan->segments[i].number >= from->segment && scan->segments[i].version == 0)
+            scan->segments[scan->count++] = scan->segments[i];
     }
-    return 0;
 }
 
-static int clean_log(struct scan *scan, uint64_t *torn_bytes)
+static void scan_free(struct scan *scan)
 {
-    struct place place = {0};
-    struct datadir_end end = {0};
-    int result = find_last_begun(scan, &place);
-    if (result == 0)
-        result = walk(scan, &place, NULL, NULL);
-    if (result == 0)
-        result = clean_tail(scan, &place, &end.torn_bytes);
-    if (result != 0)
-        return result;
-    const struct datadir_segment *segment = &scan->segments[place.index];
-    end.segment = segment->number;
-    end.offset = place.offset;
-    end.batch = place.batch;
-    *torn_bytes += end.torn_bytes;
-    datadir_set_end(scan->dir, segment->generation, segment->shard, &end);
-    return 0;
+    buf_free(&scan->window.bytes);
+    free(scan->segments);
 }
 
-/* All logs. */
-
-struct all_logs {
-    struct datadir_segment *segments; /* by generation, shard, number */
-    size_t count;
-};
-
-static struct all_logs load_logs(struct datadir *dir)
-{
-    struct all_logs logs = {.count = datadir_segments(dir, 0, 0, NULL, 0)};
-    logs.segments = mem_alloc(logs.count * sizeof(logs.segments[0]));
-    datadir_segments(dir, 0, 0, logs.segments, logs.count);
-    return logs;
-}
-
-/* Points `scan` to the log after the one it points to; false behind the last. */
-static bool next_log(const struct all_logs *logs, struct scan *scan)
-{
-    size_t first = (size_t)(scan->segments - logs->segments) + scan->count;
-    scan->segments = logs->segments + first;
-    scan->count = 0;
-    while (first + scan->count < logs->count &&
-           scan->segments[scan->count].generation == scan->segments[0].generation &&
-           scan->segments[scan->count].shard == scan->segments[0].shard)
-        scan->count++;
-    return scan->count != 0;
-}
-
-static struct scan scan_of(struct datadir *dir, const struct all_logs *logs, char *error,
+static struct scan scan_of(struct datadir *dir, uint32_t generation, uint32_t shard, char *error,
                            size_t error_size)
 {
     return (struct scan){.dir = dir,
-                         .segments = logs->segments,
+                         .fs = datadir_fs(dir),
+                         .generation = generation,
+                         .shard = shard,
                          .window.fd = -1,
                          .error = error,
                          .error_size = error_size};
 }
 
-/* It is after a clean stop, and for older generations' logs once they have been sealed. */
-static bool is_end_known(const struct scan *scan)
+/* Where reading begins. The segment of `from` may be gone, where its last batch is before it. */
+static struct place place_of(const struct scan *scan, const struct datadir_end *from)
 {
+    bool is_there = scan->count != 0 && scan->segments[0].number == from->segment;
+    return (struct place){.offset = is_there ? from->offset : LOG_SEGMENT_HEADER_BYTES,
+                          .batch = from->batch};
+}
+
+/* The last segment that begins with a whole batch, else the checkpoint's place. On the way back
+ * there, the pages of each are dropped, so that they are read from the disk. */
+static int find_last_begun(struct scan *scan, const struct datadir_end *from, struct place *place)
+{
+    bool begins = false;
+    for (size_t i = scan->count; i-- > 0 && !begins;) {
+        if (!sim_bug(SIM_BUG_CACHE_BELIEVED))
+            scan->fs->ops->forget(scan->fs, scan->segments[i].fd);
+        int result = i == 0 ? 0 : place_before(scan, i, place, &begins);
+        if (result < 0)
+            return result;
+    }
+    if (!begins)
+        *place = place_of(scan, from);
+    return 0;
+}
+
+/* Finds the end behind `from` and cleans what is behind it. */
+static int find_end(struct scan *scan, const struct datadir_end *from, struct datadir_end *end)
+{
+    struct place place = {0};
+    int result = find_last_begun(scan, from, &place);
+    if (result == 0)
+        result = walk(scan, &place, NULL, NULL);
+    if (result == 0)
+        result = clean_tail(scan, &place, &end->torn_bytes);
+    end->segment = scan->segments[place.index].number;
+    end->offset = place.offset;
+    end->batch = place.batch;
+    return result;
+}
+
+static int clean_log(struct scan *scan, uint64_t *torn_bytes)
+{
+    struct datadir_checkpoint checkpoint = {0};
     struct datadir_end end;
-    const struct datadir_segment *any = &scan->segments[0];
-    return datadir_get_end(scan->dir, any->generation, any->shard, &end);
+    if (datadir_get_end(scan->dir, scan->generation, scan->shard, &end))
+        return 0;
+    datadir_get_checkpoint(scan->dir, scan->generation, scan->shard, &checkpoint);
+    scan_load(scan, &checkpoint.from);
+    if (scan->count == 0)
+        return 0;
+    end.torn_bytes = 0;
+    int result = find_end(scan, &checkpoint.from, &end);
+    if (result != 0)
+        return result;
+    *torn_bytes += end.torn_bytes;
+    datadir_set_end(scan->dir, scan->generation, scan->shard, &end);
+    return 0;
 }
 
 int log_clean_tails(struct datadir *dir, uint64_t *torn_bytes, char *error, size_t error_size)
 {
-    struct all_logs logs = load_logs(dir);
-    struct scan scan = scan_of(dir, &logs, error, error_size);
+    uint32_t generation = datadir_recover_generation(dir);
     int result = 0;
     *torn_bytes = 0;
-    while (result == 0 && next_log(&logs, &scan)) {
-        if (!is_end_known(&scan))
-            result = clean_log(&scan, torn_bytes);
+    for (unsigned shard = 0; shard < datadir_recover_shards(dir) && result == 0; shard++) {
+        struct scan scan = scan_of(dir, generation, shard, error, error_size);
+        result = clean_log(&scan, torn_bytes);
+        scan_free(&scan);
     }
-    buf_free(&scan.window.bytes);
-    free(logs.segments);
-    if (result != 0)
-        return result;
-    result = datadir_seal(dir);
-    if (result < 0)
-        snprintf(error, error_size, "%s: the manifest cannot be written: %s", datadir_path(dir),
-                 strerror(-result));
     return result;
 }
 
-static int recover_log(struct scan *scan, const struct visitor *visitor)
+static int recover_log(struct scan *scan, const struct datadir_end *from,
+                       const struct visitor *visitor)
 {
     struct datadir_end end;
-    const struct datadir_segment *any = &scan->segments[0];
-    bool known = datadir_get_end(scan->dir, any->generation, any->shard, &end);
-    assert(known); /* log_clean_tails has run */
+    bool known = datadir_get_end(scan->dir, scan->generation, scan->shard, &end);
+    assert(known || scan->count == 0); /* log_clean_tails has run */
+    if (!known)
+        return 0;
 
-    struct place place = {0};
+    struct place place = place_of(scan, from);
+    int result = scan->count != 0 ? walk(scan, &place, &end, visitor) : 0;
+    if (result != 0 || is_at_end(&place, &end))
+        return result;
+    if (scan->count != 0)
+        return refuse_damage(scan, &place, "the log goes on behind it");
+    snprintf(scan->error, scan->error_size,
+             "%s: the log of shard %u (generation %u) has no segments, but goes on behind batch "
+             "%" PRIu64,
+             datadir_path(scan->dir), scan->shard, scan->generation, from->batch);
+    return -EIO;
+}
+
+static const struct datadir_end beginning;
+
+int log_recover(struct datadir *dir, uint32_t generation, uint32_t shard,
+                const struct datadir_end *from, log_visit *visit, void *ctx,
+                _Atomic uint64_t *bytes, char *error, size_t error_size)
+{
+    struct visitor visitor = {.visit = visit, .ctx = ctx, .bytes = bytes};
+    struct scan scan = scan_of(dir, generation, shard, error, error_size);
+    if (from == NULL)
+        from = &beginning;
+    scan_load(&scan, from);
+    int result = recover_log(&scan, from, &visitor);
+    scan_free(&scan);
+    return result;
+}
+
+uint64_t log_recover_bytes(struct datadir *dir, uint32_t generation, uint32_t shard,
+                           const struct datadir_end *from)
+{
+    struct datadir_end end;
+    struct scan scan = scan_of(dir, generation, shard, NULL, 0);
+    if (from == NULL)
+        from = &beginning;
+    scan_load(&scan, from);
+    uint64_t bytes = 0;
+    size_t last = 0;
+    bool known = datadir_get_end(dir, generation, shard, &end);
+    while (known && last < scan.count && scan.segments[last].number != end.segment)
+        last++;
+    if (known && last < scan.count && end.batch != from->batch)
+        bytes = bytes_between(&scan, 0, place_of(&scan, from).offset, last, end.offset);
+    scan_free(&scan);
+    return bytes;
+}
+
+/* One segment. */
+
+static int visit_batches(struct scan *scan, const struct visitor *visitor)
+{
+    struct place place;
     bool begins = false;
     int result = place_before(scan, 0, &place, &begins);
-    if (result == 0)
-        result = walk(scan, &place, &end, visitor);
-    if (result != 0)
+    if (result == 0 && begins)
+        result = walk(scan, &place, NULL, visitor);
+    return result;
+}
+
+/* The record that stands at `at` in a rewritten file, of a run that ends at `end`. */
+static int record_at(struct scan *scan, uint64_t offset, uint64_t at, uint64_t end,
+                     struct log_record *record, size_t *bytes)
+{
+    struct log_record_header header;
+    int result = 0;
+    if (end - at < sizeof(header))
+        return refuse_record(scan, 0, at);
+    const char *p = view(scan, &scan->window, 0, at, sizeof(header), &result);
+    if (p == NULL)
         return result;
-    if (!is_at_end(&place, &end))
-        return refuse_damage(scan, &place, "the log goes on behind it");
+    memcpy(&header, p, sizeof(header));
+    if (!log_record_header_check(&header, end - at))
+        return refuse_record(scan, 0, at);
+    p = view(scan, &scan->window, 0, at, log_align(header.bytes), &result);
+    if (p == NULL)
+        return result;
+    if (!log_record_decode(p, log_align(header.bytes), seed_at(scan, 0, offset), record, bytes))
+        return refuse_record(scan, 0, at);
     return 0;
 }
 
-int log_recover(struct datadir *dir, log_visit *visit, void *ctx, char *error, size_t error_size)
+static int visit_run(struct scan *scan, const struct datadir_extent *run, uint64_t end,
+                     const struct visitor *visitor)
 {
-    struct visitor visitor = {visit, ctx};
-    struct all_logs logs = load_logs(dir);
-    struct scan scan = scan_of(dir, &logs, error, error_size);
+    uint32_t number = scan->segments[0].number;
+    uint64_t offset = run->offset;
+    for (uint64_t at = run->at; at < end;) {
+        struct log_record record;
+        size_t bytes = 0;
+        int result = record_at(scan, offset, at, end, &record, &bytes);
+        if (result == 0)
+            result = visitor->visit(visitor->ctx, &record, log_position_of(number, offset));
+        if (result != 0)
+            return result;
+        at += bytes;
+        offset += bytes;
+    }
+    return 0;
+}
+
+static int visit_runs(struct scan *scan, const struct datadir_file *file,
+                      const struct visitor *visitor)
+{
     int result = 0;
-    while (result == 0 && next_log(&logs, &scan))
-        result = recover_log(&scan, &visitor);
+    for (uint32_t i = 0; i < file->extents_n && result == 0; i++) {
+        uint64_t end = i + 1 < file->extents_n ? file->extents[i + 1].at : file->bytes;
+        result = visit_run(scan, &file->extents[i], end, visitor);
+    }
+    return result;
+}
+
+int log_visit_segment(struct datadir *dir, uint32_t number, log_visit *visit, void *ctx,
+                      char *error, size_t error_size)
+{
+    struct visitor visitor = {.visit = visit, .ctx = ctx, .checks_records = true};
+    const struct datadir_file *file = datadir_hold(dir, number);
+    if (file == NULL) {
+        snprintf(error, error_size, "%s: there is no segment %" PRIu32, datadir_path(dir), number);
+        return -ENOENT;
+    }
+    struct datadir_segment segment = {
+        .number = number, .version = file->version, .fd = file->fd, .bytes = file->bytes};
+    struct scan scan = scan_of(dir, 0, 0, error, error_size);
+    scan.segments = &segment;
+    scan.count = 1;
+    int result =
+        file->version == 0 ? visit_batches(&scan, &visitor) : visit_runs(&scan, file, &visitor);
     buf_free(&scan.window.bytes);
-    free(logs.segments);
+    datadir_release(dir, file);
     return result;
 }

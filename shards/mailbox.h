@@ -51,4 +51,15 @@ bool mailbox_pending(const struct mailbox *mailbox);
 /* Requests sent whose replies have not been drained. */
 uint64_t mailbox_outstanding(const struct mailbox *mailbox);
 
+/*
+ * Errands: what a shard asks of another one (or of itself), over the mailbox of its own reactor. It
+ * goes to the shard of its session; where it has none (session.p == NULL), to request->shard.
+ * request->errand is called with request->errand_owner when the answer is there, on the thread that
+ * sent it; the request is then the caller's again. Never refused: where the ring is full or there
+ * is no credit it waits here, in order, for mailbox_send_errands. Thread: the reactor's.
+ */
+void mailbox_errand(struct mailbox *mailbox, struct request *request);
+/* Once a turn: sends what waits. True: something still does. */
+bool mailbox_send_errands(struct mailbox *mailbox);
+
 #endif

@@ -33,33 +33,37 @@ static bool query_find_thread(struct shard *shard, struct session *session, stru
 /* ---- the view */
 
 /* {"epoch":…,"seq":…,"ts":… without the closing brace */
-static void add_position(const struct session *session, struct buf *out)
+static void add_position(const struct core_session *core, struct buf *out)
 {
     buf_add_literal(out, "{\"epoch\":");
-    json_add_string(out, core_session_epoch(session->core));
+    json_add_string(out, core_session_epoch(core));
     buf_add_literal(out, ",\"seq\":");
-    buf_add_u64(out, core_session_seq(session->core));
+    buf_add_u64(out, core_session_seq(core));
     buf_add_literal(out, ",\"ts\":");
-    json_add_time(out, core_session_ts_ms(session->core));
+    json_add_time(out, core_session_ts_ms(core));
 }
 
-void query_envelope(const struct session *session, const char *reset, struct buf *out)
+void query_envelope(const struct core_session *core, const char *reset, struct buf *out)
 {
-    add_position(session, out);
+    add_position(core, out);
     if (reset != NULL) {
         buf_add_literal(out, ",\"reset\":");
         json_add_string(out, (struct str){reset, strlen(reset)});
     }
     buf_add_literal(out, ",\"state\":");
-    core_view(session->core, out);
+    core_view(core, out);
     buf_add_byte(out, '}');
 }
 
 void query_view(struct shard *shard, struct session *session, struct request *request)
 {
+    if (request->at.given) {
+        query_past(shard, session, request);
+        return;
+    }
     if (!query_find(shard, session, request))
         return;
-    query_envelope(session, NULL, &request->body);
+    query_envelope(session->core, NULL, &request->body);
     shard_reply_committed(shard, session, request);
 }
 
@@ -67,7 +71,7 @@ void query_thread(struct shard *shard, struct session *session, struct request *
 {
     if (!query_find_thread(shard, session, request))
         return;
-    add_position(session, &request->body);
+    add_position(session->core, &request->body);
     buf_add_literal(&request->body, ",\"thread\":");
     core_view_thread(session->core, request->thread, &request->body);
     buf_add_byte(&request->body, '}');
@@ -102,10 +106,30 @@ static bool page_add_begin(struct history *history, const struct core_event *eve
     return true;
 }
 
-static bool page_visit_event(struct history *history, const struct core_event *event)
+/* Whether it is one of those asked for. */
+static bool page_wants(const struct request *request, const struct core_event *event)
 {
-    uint32_t types = history->request->types;
-    if (types != 0 && !(types >> event->type & 1))
+    return (request->types == 0 || request->types >> event->type & 1) &&
+           (request->agent.p == NULL || core_event_of_agent(event, request->agent)) &&
+           (request->thread.p == NULL || core_event_of_thread(event, request->thread)) &&
+           (!request->has_since || event->ts_ms >= request->since_ms) &&
+           (!request->has_until || event->ts_ms < request->until_ms);
+}
+
+/* Time never goes back: from here on nothing is wanted any more. */
+static bool page_is_past(const struct request *request, const struct core_event *event)
+{
+    return request->descending ? request->has_since && event->ts_ms < request->since_ms
+                               : request->has_until && event->ts_ms >= request->until_ms;
+}
+
+static bool page_visit_event(struct history *history, const struct core_event *event,
+                             struct str bytes)
+{
+    (void)bytes;
+    if (page_is_past(history->request, event))
+        return false;
+    if (!page_wants(history->request, event))
         return true;
     if (!page_add_begin(history, event))
         return false;
@@ -113,8 +137,10 @@ static bool page_visit_event(struct history *history, const struct core_event *e
     return true;
 }
 
-static bool page_visit_message(struct history *history, const struct core_event *event)
+static bool page_visit_message(struct history *history, const struct core_event *event,
+                               struct str bytes)
 {
+    (void)bytes;
     if (event->type != CORE_MESSAGE_SEND || !str_equal(event->f.thread, history->request->thread))
         return true;
     if (!page_add_begin(history, event))
@@ -125,11 +151,13 @@ static bool page_visit_message(struct history *history, const struct core_event 
 
 static void page_write(const struct history *history, const struct page *page, struct buf *out)
 {
+    /* Messages are told oldest first, whichever way they were read. */
+    bool turned = history->descending && history->request->kind == REQUEST_MESSAGES;
     buf_add_literal(out, "{\"");
     buf_add_str(out, page->name);
     buf_add_literal(out, "\":[");
     for (uint32_t i = 0; i < page->n; i++) {
-        uint32_t at = history->descending ? page->n - 1 - i : i;
+        uint32_t at = turned ? page->n - 1 - i : i;
         size_t end = at + 1 < page->n ? page->starts[at + 1] : page->items.n;
         if (i != 0)
             buf_add_byte(out, ',');
@@ -151,12 +179,8 @@ static void page_done(struct history *history, int error)
     if (error == 0) {
         page_write(history, page, &request->body);
         shard_reply_committed(shard, history->session, request); /* it says where that stands */
-    } else if (error == -ENOENT) {
-        shard_refuse(shard, history->session, request, CORE_E_UNKNOWN_SESSION, "session",
-                     "the session was deleted");
     } else {
-        shard_refuse(shard, history->session, request, CORE_E_INVARIANT, NULL,
-                     "the session's events cannot be read back");
+        query_gone(shard, history->session, request, NULL, error, history->oldest);
     }
     buf_free(&page->items);
     free(page->starts);
@@ -187,7 +211,7 @@ static void page_start(struct shard *shard, struct session *session, struct requ
 void query_events(struct shard *shard, struct session *session, struct request *request)
 {
     if (query_find(shard, session, request))
-        page_start(shard, session, request, STR("events"), page_visit_event, false);
+        page_start(shard, session, request, STR("events"), page_visit_event, request->descending);
 }
 
 void query_messages(struct shard *shard, struct session *session, struct request *request)
@@ -195,78 +219,6 @@ void query_messages(struct shard *shard, struct session *session, struct request
     if (query_find_thread(shard, session, request))
         page_start(shard, session, request, STR("messages"), page_visit_message,
                    !request->has_after);
-}
-
-/* ---- lists */
-
-static bool list_matches(const struct session *session, const struct request *request)
-{
-    const struct core_labels *labels = core_session_labels(session->core);
-    for (uint32_t i = 0; i < request->labels_n; i++) {
-        const struct request_label_filter *filter = &request->labels[i];
-        uint32_t at = 0;
-        while (at < labels->n && !str_equal(labels->items[at].key, filter->key))
-            at++;
-        if (at == labels->n)
-            return false;
-        if (filter->value.p != NULL && !str_equal(labels->items[at].value, filter->value))
-            return false;
-    }
-    return true;
-}
-
-static void list_add(const struct session *session, struct request *request)
-{
-    struct buf *out = &request->body;
-    if (request->count++ != 0)
-        buf_add_byte(out, ',');
-    buf_add_literal(out, "{\"id\":");
-    json_add_string(out, session_id(session));
-    buf_add_literal(out, ",\"epoch\":");
-    json_add_string(out, core_session_epoch(session->core));
-    buf_add_literal(out, ",\"seq\":");
-    buf_add_u64(out, core_session_seq(session->core));
-    buf_add_literal(out, ",\"status\":");
-    json_add_string(out, core_session_closed(session->core) ? STR("closed") : STR("open"));
-    buf_add_literal(out, ",\"labels\":");
-    json_add_labels(out, core_session_labels(session->core));
-    buf_add_literal(out, ",\"created_at\":");
-    json_add_time(out, core_session_created_ms(session->core));
-    buf_add_literal(out, ",\"ts\":");
-    json_add_time(out, core_session_ts_ms(session->core));
-    buf_add_byte(out, '}');
-}
-
-/* A list may show any of the shard's sessions: it waits for all that is not committed yet. */
-static void list_reply(struct shard *shard, struct request *request)
-{
-    if (shard->dirty <= log_committed(shard->log) || *shard->failed != NULL)
-        shard_reply(shard, request);
-    else
-        shard_effect(shard, shard->dirty, EFFECT_REPLY)->request = request;
-}
-
-void query_list(struct shard *shard, struct request *request)
-{
-    struct str from = request->last_id.p != NULL ? request->last_id : request->cursor;
-    struct session *at = session_after(shard, from);
-    for (unsigned steps = 0; at != NULL; at = session_next(at)) {
-        if (++steps > LIST_STEPS || at->busy) { /* half of a batch is nothing to show */
-            request->last_id = arena_copy(&request->arena, request->last_id);
-            shard_go_on(shard, request);
-            return;
-        }
-        if (at->core != NULL && core_session_seq(at->core) != 0 && list_matches(at, request)) {
-            if (request->count == request->limit) {
-                request->more = true;
-                break;
-            }
-            list_add(at, request);
-        }
-        request->last_id = session_id(at); /* the session's own: copied before it may go */
-    }
-    request->last_id = arena_copy(&request->arena, request->last_id);
-    list_reply(shard, request);
 }
 
 /* ---- figures */
@@ -289,6 +241,7 @@ void query_status(struct shard *shard, struct request *request)
     buf_add_literal(out, "{\"shard\":");
     buf_add_u64(out, shard->number);
     add_figure(out, "sessions", shard->sessions);
+    add_figure(out, "active", shard->active);
     add_figure(out, "waiting", shard->waiting);
     add_figure(out, "queued", queued);
     add_figure(out, "requests", shard->stats.requests);
@@ -302,7 +255,23 @@ void query_status(struct shard *shard, struct request *request)
     add_figure(out, "frames_lost", shard->stats.frames_lost);
     add_figure(out, "ring_full", shard->stats.ring_full);
     add_figure(out, "history_records", shard->stats.history_records);
+    add_figure(out, "loads", shard->stats.loads);
+    add_figure(out, "load_failures", shard->stats.load_failures);
+    add_figure(out, "passivations", shard->stats.passivations);
+    add_figure(out, "expired", shard->stats.expired);
+    add_figure(out, "snapshots", shard->stats.snapshots);
+    add_figure(out, "snapshot_bytes", shard->stats.snapshot_bytes);
+    add_figure(out, "checkpoints", shard->stats.checkpoints);
+    add_figure(out, "checkpoint_bytes", shard->stats.checkpoint_bytes);
+    add_figure(out, "compactions", shard->stats.compactions);
+    add_figure(out, "compacted_bytes", shard->stats.compacted_bytes);
+    add_figure(out, "deleted_waiting", shard->garbage.n);
+    add_figure(out, "deleted_waiting_bytes", shard->garbage.bytes);
+    add_figure(out, "forks", shard->forks_n);
+    add_figure(out, "pins", shard->pins_n);
+    add_figure(out, "deleted_kept", shard->kept_n);
     add_figure(out, "memory_bytes", heap_used_bytes(&shard->heap));
+    add_figure(out, "sessions_bytes", shard->heap.allocated_bytes);
     buf_add_literal(out, ",\"log\":{\"commits\":");
     buf_add_u64(out, log->batches);
     add_figure(out, "records", log->records);

@@ -1,24 +1,23 @@
 /*
- * reactor: threads, rings between them, sleeping and waking. Start, turn, stop.
+ * reactor: one thread's turns, its sleeping and waking, its end. What all reactors do together,
+ * start and recovery above all: cluster.c.
  *
- * Start: the main thread opens the data directory and cleans the tails of its logs; then each
- * reactor's thread pins itself, makes its io and recovers its shard; when all have, each opens its
- * log and starts its frontend; when all have, the cluster is ready. If one fails, all stop and the
- * first error is told.
+ * Normal path: the thread pins itself, makes its io, starts its frontend and turns that alone,
+ * while a thread beside it recovers its shard. When all shards have recovered it takes its own one
+ * over and opens its log (PHASE_OPEN); when all are open its mailbox takes requests and the shard
+ * is turned, too (PHASE_SERVE).
  *
- * Stop: frontends drain (or their grace runs out), then shards finish what they hold, and a
- * reactor's thread ends once every frontend has drained and its own shard is idle.
+ * Stop: frontends drain (or their grace runs out), then each shard finishes what it holds and
+ * leaves a checkpoint; the threads end once all shards have, because until then any of them may
+ * still be asked something by another one.
+ *
+ * Failure of the start: told to the cluster, whose main thread stops all.
  */
-#include "shards/reactor.h"
-#include "shards/shard.h"
-#include "shards/siphash.h"
+#include "shards/cluster_internal.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,57 +25,9 @@
 #include <jemalloc/jemalloc.h>
 #endif
 
-enum { START_STEPS = 2 /* recover, start: see reactor_run */ };
-
-struct mailbox {
-    struct cluster *cluster;
-    unsigned number;
-    uint64_t wake; /* bit for each shard that was sent something this turn */
-    uint64_t outstanding;
-    uint32_t credits[DATADIR_SHARDS_MAX]; /* left, by shard */
-};
-
-struct reactor {
-    struct cluster *cluster;
-    unsigned number;
-    int cpu;
-    pthread_t thread;
-    int wake_fd;
-    struct io *io;
-    struct shard *shard;
-    struct mailbox mailbox;
-    void *frontend;
-    int64_t now_ms, wall_ms;
-    int64_t stopping_since_ms; /* 0: not stopping */
-    bool drained;
-    bool all_drained; /* it has been heard that every frontend has */
-    uint64_t woken;   /* writes to our eventfd, done or on their way, that were not read yet */
-    _Atomic uint64_t turns, sleeps, wakeups; /* written by this reactor, read by any: figures */
-
-    /* Shared with whoever wakes this reactor; on a line of its own. See reactor_sleep. */
-    _Alignas(CACHE_LINE_BYTES) atomic_int sleeping;
-};
-
-struct cluster {
-    struct cluster_options options;
-    struct datadir *dir;
-    unsigned size;
-    struct reactor *reactors;
-    struct ring *to_shard;    /* [frontend * size + shard] */
-    struct ring *to_frontend; /* [shard * size + frontend] */
-    /* Written once or seldom, read once a turn: start, stop and failure are no messages to anyone
-     * in particular, so they are flags and not rings. */
-    _Atomic(const char *) failed;
-    _Atomic uint64_t full; /* a bit for each shard whose disk is full */
-    int failure_fd;        /* an eventfd, written when `failed` is */
-    atomic_bool stop;
-    atomic_uint drained; /* reactors whose frontend has nothing left */
-
-    pthread_mutex_t mutex; /* start-up only: */
-    pthread_cond_t changed;
-    unsigned met; /* steps told by all reactors together */
-    int result;
-    char error[512];
+enum {
+    ERRAND_RETRY_MS = 5,     /* between two tries to send what a full ring has refused */
+    PROGRESS_TELL_MS = 2000, /* between two lines on how far a long recovery is */
 };
 
 static void count(_Atomic uint64_t *figure)
@@ -85,122 +36,38 @@ static void count(_Atomic uint64_t *figure)
     atomic_store_explicit(figure, old + 1, memory_order_relaxed);
 }
 
+static bool reactor_serves(const struct reactor *reactor)
+{
+    return reactor->phase == PHASE_SERVE;
+}
+
 /* ---- clocks */
 
-static int64_t clock_ms(clockid_t clock)
+static uint64_t clock_ns(clockid_t clock)
 {
     struct timespec now;
     clock_gettime(clock, &now);
-    return now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000;
+    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
 }
 
 static void reactor_read_clocks(struct reactor *reactor)
 {
-    reactor->now_ms = clock_ms(CLOCK_MONOTONIC);
-    reactor->wall_ms = clock_ms(CLOCK_REALTIME);
+    reactor->begin_ns = clock_ns(CLOCK_MONOTONIC);
+    reactor->now_ms = (int64_t)(reactor->begin_ns / 1000000);
+    reactor->wall_ms = (int64_t)(clock_ns(CLOCK_REALTIME) / 1000000);
 }
 
-/* ---- mailbox */
-
-static struct ring *ring_to_shard(struct cluster *cluster, unsigned frontend, unsigned shard)
+/* How long the turn took, of which it slept for a while. */
+static void reactor_measure(struct reactor *reactor, uint64_t slept_ns)
 {
-    return &cluster->to_shard[frontend * cluster->size + shard];
-}
-
-static struct ring *ring_to_frontend(struct cluster *cluster, unsigned shard, unsigned frontend)
-{
-    return &cluster->to_frontend[shard * cluster->size + frontend];
-}
-
-static bool request_takes_credit(const struct request *request)
-{
-    return !(request->kind == REQUEST_INBOX && request->wait);
-}
-
-int mailbox_send_to(struct mailbox *mailbox, struct request *request, unsigned shard)
-{
-    assert(shard < mailbox->cluster->size);
-    bool credit = request_takes_credit(request);
-    if (credit && mailbox->credits[shard] == 0)
-        return -EAGAIN;
-    request->frontend = (uint16_t)mailbox->number;
-    request->shard = (uint16_t)shard;
-    struct ring *ring = ring_to_shard(mailbox->cluster, mailbox->number, shard);
-    if (!ring_push(ring, (struct ring_item){request, 0}))
-        return -EAGAIN;
-    mailbox->credits[shard] -= credit;
-    mailbox->outstanding++;
-    mailbox->wake |= UINT64_C(1) << shard;
-    return 0;
-}
-
-int mailbox_send(struct mailbox *mailbox, struct request *request)
-{
-    const uint8_t *key = datadir_hash_key(mailbox->cluster->dir);
-    uint64_t hash = siphash(key, request->session.p, request->session.n);
-    return mailbox_send_to(mailbox, request, (unsigned)(hash % mailbox->cluster->size));
-}
-
-unsigned mailbox_shards(const struct mailbox *mailbox)
-{
-    return mailbox->cluster->size;
-}
-
-unsigned mailbox_frontend(const struct mailbox *mailbox)
-{
-    return mailbox->number;
-}
-
-uint64_t mailbox_outstanding(const struct mailbox *mailbox)
-{
-    return mailbox->outstanding;
-}
-
-static void mailbox_take(struct mailbox *mailbox, unsigned shard, struct ring_item item,
-                         const struct mailbox_handlers *handlers)
-{
-    switch (reply_kind(item)) {
-    case REPLY_REQUEST: {
-        struct request *request = reply_pointer(item);
-        mailbox->credits[shard] += request_takes_credit(request);
-        mailbox->outstanding--;
-        handlers->on_reply(handlers->ctx, request);
-        return;
-    }
-    case REPLY_FRAME:
-        handlers->on_frame(handlers->ctx, item.tag, reply_pointer(item));
-        return;
-    case REPLY_LOST:
-        handlers->on_notice(handlers->ctx, item.tag, NOTICE_LOST);
-        return;
-    case REPLY_ENDED:
-        handlers->on_notice(handlers->ctx, item.tag, NOTICE_ENDED);
-        return;
-    }
-}
-
-unsigned mailbox_drain(struct mailbox *mailbox, const struct mailbox_handlers *handlers,
-                       unsigned max)
-{
-    unsigned taken = 0;
-    for (unsigned shard = 0; shard < mailbox->cluster->size; shard++) {
-        struct ring *ring = ring_to_frontend(mailbox->cluster, shard, mailbox->number);
-        struct ring_item item;
-        while (taken < max && ring_pop(ring, &item)) {
-            mailbox_take(mailbox, shard, item, handlers);
-            taken++;
-        }
-    }
-    return taken;
-}
-
-bool mailbox_pending(const struct mailbox *mailbox)
-{
-    for (unsigned shard = 0; shard < mailbox->cluster->size; shard++) {
-        if (ring_ready(ring_to_frontend(mailbox->cluster, shard, mailbox->number)))
-            return true;
-    }
-    return false;
+    uint64_t took_ns = clock_ns(CLOCK_MONOTONIC) - reactor->begin_ns;
+    uint64_t us = took_ns > slept_ns ? (took_ns - slept_ns + 999) / 1000 : 0;
+    unsigned bucket = 0;
+    while (bucket < REACTOR_TURN_BUCKETS - 1 && us > (uint64_t)REACTOR_TURN_LEAST_US << bucket)
+        bucket++;
+    count(&reactor->turn_us[bucket]);
+    if (us > atomic_load_explicit(&reactor->turn_longest_us, memory_order_relaxed))
+        atomic_store_explicit(&reactor->turn_longest_us, us, memory_order_relaxed);
 }
 
 /* ---- sleeping and waking */
@@ -214,12 +81,23 @@ static void reactor_wake(struct reactor *reactor)
     }
 }
 
+void reactors_wake(struct cluster *cluster)
+{
+    atomic_thread_fence(memory_order_seq_cst);
+    for (unsigned i = 0; i < cluster->size; i++)
+        reactor_wake(&cluster->reactors[i]);
+}
+
 /* Once a turn, not per message: whoever was sent something, and sleeps, is woken. */
 static void reactor_wake_others(struct reactor *reactor)
 {
-    uint64_t wake =
-        (reactor->mailbox.wake | reactor->shard->wake) & ~(UINT64_C(1) << reactor->number);
-    reactor->mailbox.wake = reactor->shard->wake = 0;
+    uint64_t wake = reactor->mailbox.wake;
+    reactor->mailbox.wake = 0;
+    if (reactor_serves(reactor)) {
+        wake |= reactor->shard->wake;
+        reactor->shard->wake = 0;
+    }
+    wake &= ~(UINT64_C(1) << reactor->number);
     if (wake == 0)
         return;
     /* The other half of reactor_sleep's proof: pushes first, then the look at the flag. */
@@ -233,16 +111,43 @@ static void reactor_wake_others(struct reactor *reactor)
     }
 }
 
-static bool reactor_pending(const struct reactor *reactor)
+/* 0 also where nothing is worth waiting for any more. */
+static int64_t reactor_grace_left_ms(const struct reactor *reactor)
 {
     const struct cluster *cluster = reactor->cluster;
-    if (shard_pending(reactor->shard) || mailbox_pending(&reactor->mailbox))
-        return true;
+    if (atomic_load(&cluster->failed) != NULL || atomic_load(&cluster->start_failed))
+        return 0;
+    int64_t end_ms = reactor->stopping_since_ms + cluster->options.grace_ms;
+    return end_ms > reactor->now_ms ? end_ms - reactor->now_ms : 0;
+}
+
+/* Whether a stop can go on from where it stands. */
+static bool reactor_stop_pending(const struct reactor *reactor)
+{
+    const struct cluster *cluster = reactor->cluster;
     if (reactor->stopping_since_ms == 0)
         return atomic_load(&cluster->stop);
     if (!reactor->all_drained)
         return atomic_load(&cluster->drained) == cluster->size;
-    return shard_idle(reactor->shard); /* then there is no further turn */
+    if (reactor->shard_stopped)
+        return atomic_load(&cluster->stopped) == cluster->size;
+    if (!reactor_serves(reactor))
+        return true;
+    /* What is still out comes back over the io's fd or a ring. */
+    if (reactor->io->in_flight != 0 || !shard_idle(reactor->shard))
+        return false;
+    return mailbox_errands(&reactor->mailbox) == 0 || reactor_grace_left_ms(reactor) == 0;
+}
+
+static bool reactor_pending(const struct reactor *reactor)
+{
+    if (mailbox_pending(&reactor->mailbox))
+        return true;
+    if (reactor_serves(reactor) && shard_pending(reactor->shard))
+        return true;
+    if (atomic_load(&reactor->cluster->phase) != (int)reactor->phase)
+        return true;
+    return reactor_stop_pending(reactor);
 }
 
 static void reactor_drain_wake(struct reactor *reactor)
@@ -252,23 +157,44 @@ static void reactor_drain_wake(struct reactor *reactor)
         reactor->woken -= count;
 }
 
+/* The frontend's poll, and how long of it was sleep: all that was no work of this thread. */
+static uint64_t reactor_poll(struct reactor *reactor, int wait_ms)
+{
+    const struct reactor_frontend_ops *ops = reactor->cluster->options.frontend;
+    if (wait_ms == 0) {
+        ops->poll(reactor->frontend, 0);
+        return 0;
+    }
+    uint64_t begin_ns = clock_ns(CLOCK_MONOTONIC);
+    uint64_t worked_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+    ops->poll(reactor->frontend, wait_ms);
+    worked_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID) - worked_ns;
+    uint64_t took_ns = clock_ns(CLOCK_MONOTONIC) - begin_ns;
+    return took_ns > worked_ns ? took_ns - worked_ns : 0;
+}
+
 /*
  * The one place where a reactor sleeps. No wake-up is lost:
  *
- *     sleeper: (1) sleeping = 1   (fence)   (2) look at the rings and the stop flag   (3) poll
- *     waker:   (4) push / set stop   (fence)   (5) if sleeping: exchange it to 0 and write the fd
+ *     sleeper: (1) sleeping = 1   (fence)   (2) look at the rings and the cluster's flags
+ *              (3) poll
+ *     waker:   (4) push / set a flag   (fence)   (5) if sleeping: exchange it to 0, write the fd
  *
- * Both fences are sequentially consistent, so (2) and (5) cannot both miss the other side's
- * earlier store: if (2) does not see the push of (4), then (5) sees the 1 of (1), and the eventfd
- * is written. It is level-triggered, so the poll of (3) returns even if the write came before it.
- * The exchange makes one write for each sleep. A sleeper that comes back finds sleeping == 0 if
- * somebody has taken it, and then reads the eventfd, now or (if the write is still under way) in
- * one of its next turns, which the readable fd brings about. `woken` counts those writes: one that
- * is late is still read when a later one has come before it. No time-out is needed.
+ * The flags are phase, stop, drained and stopped: whoever changes one of them (the last two: to
+ * their full count) wakes all. Both fences are sequentially consistent, so (2) and (5) cannot both
+ * miss the other side's earlier store: if (2) does not see the push of (4), then (5) sees the 1 of
+ * (1), and the eventfd is written. It is level-triggered, so the poll of (3) returns even if the
+ * write came before it. The exchange makes one write for each sleep. A sleeper that comes back
+ * finds sleeping == 0 if somebody has taken it, and then reads the eventfd, now or (if the write is
+ * still under way) in one of its next turns, which the readable fd brings about. `woken` counts
+ * those writes: one that is late is still read when a later one has come before it. No time-out is
+ * needed.
+ *
+ * Returns how long it slept.
  */
-static void reactor_sleep(struct reactor *reactor, int wait_ms)
+static uint64_t reactor_sleep(struct reactor *reactor, int wait_ms)
 {
-    const struct reactor_frontend_ops *ops = reactor->cluster->options.frontend;
+    uint64_t slept_ns;
     if (wait_ms != 0) {
         atomic_store(&reactor->sleeping, 1);
         atomic_thread_fence(memory_order_seq_cst);
@@ -276,13 +202,14 @@ static void reactor_sleep(struct reactor *reactor, int wait_ms)
             wait_ms = 0;
         else
             count(&reactor->sleeps);
-        ops->poll(reactor->frontend, wait_ms);
+        slept_ns = reactor_poll(reactor, wait_ms);
         if (atomic_exchange(&reactor->sleeping, 0) == 0)
             reactor->woken++;
     } else {
-        ops->poll(reactor->frontend, 0);
+        slept_ns = reactor_poll(reactor, 0);
     }
     reactor_drain_wake(reactor);
+    return slept_ns;
 }
 
 /* ---- the turn */
@@ -294,57 +221,146 @@ static int wait_shorter(int a, int b)
     return a < b ? a : b;
 }
 
-static int64_t reactor_grace_left_ms(const struct reactor *reactor)
+/* Counts this reactor in; the last one wakes all. */
+static void reactor_count_in(struct reactor *reactor, atomic_uint *counter)
 {
-    int64_t end_ms = reactor->stopping_since_ms + reactor->cluster->options.grace_ms;
-    return end_ms > reactor->now_ms ? end_ms - reactor->now_ms : 0;
+    struct cluster *cluster = reactor->cluster;
+    if (atomic_fetch_add(counter, 1) + 1 == cluster->size)
+        reactors_wake(cluster);
 }
 
-/* Whether the frontend has nothing left, or no time; the last one to say so wakes all. */
+/* Whether the frontend has nothing left, or no time. */
 static void reactor_look_drained(struct reactor *reactor)
 {
     struct cluster *cluster = reactor->cluster;
-    bool out_of_grace =
-        reactor_grace_left_ms(reactor) == 0 || atomic_load(&cluster->failed) != NULL;
-    if (!reactor->drained &&
-        (out_of_grace || cluster->options.frontend->drained(reactor->frontend))) {
+    if (!reactor->drained && (reactor_grace_left_ms(reactor) == 0 ||
+                              cluster->options.frontend->drained(reactor->frontend))) {
         reactor->drained = true;
-        if (atomic_fetch_add(&cluster->drained, 1) + 1 == cluster->size) {
-            for (unsigned i = 0; i < cluster->size; i++)
-                reactor_wake(&cluster->reactors[i]);
-        }
+        reactor_count_in(reactor, &cluster->drained);
     }
+}
+
+/* True: the shard has more to do at once. */
+static bool reactor_turn_shard(struct reactor *reactor)
+{
+    struct shard *shard = reactor->shard;
+    const struct io_ops *io = reactor->io->ops;
+    bool more = shard_turn(shard, reactor->now_ms, reactor->wall_ms);
+    io->submit(reactor->io);
+    if (io->reap(reactor->io) != 0) {
+        shard_commit(shard);
+        io->submit(reactor->io);
+        more = more || shard->stalled != NULL; /* there may be room now */
+    }
+    return more;
+}
+
+/* Says how far a recovery is that takes long. Milliseconds until it wants to again. */
+static int reactor_tell_progress(struct reactor *reactor)
+{
+    char text[128];
+    if (reactor->progress_told_ms == 0)
+        reactor->progress_told_ms = reactor->now_ms;
+    if (reactor->now_ms - reactor->progress_told_ms >= PROGRESS_TELL_MS) {
+        reactor->progress_told_ms = reactor->now_ms;
+        cluster_tell_recovery(reactor->cluster, text, sizeof(text));
+        fprintf(stderr, "atoll: %s\n", text);
+    }
+    return (int)(reactor->progress_told_ms + PROGRESS_TELL_MS - reactor->now_ms);
+}
+
+/* How long this turn may sleep for all that is the reactor's own; the frontend and the shard each
+ * have theirs. */
+static int reactor_tick(struct reactor *reactor)
+{
+    int wait = -1;
+    if (mailbox_send_errands(&reactor->mailbox))
+        wait = ERRAND_RETRY_MS; /* a ring that gets room tells nobody */
+    if (reactor->stopping_since_ms != 0) {
+        int64_t grace_ms = reactor_grace_left_ms(reactor);
+        if (!reactor->drained || grace_ms != 0)
+            wait = wait_shorter(wait, (int)grace_ms);
+    }
+    if (reactor->phase == PHASE_RECOVER && reactor->number == 0)
+        wait = wait_shorter(wait, reactor_tell_progress(reactor));
+    return wait;
 }
 
 static void reactor_turn(struct reactor *reactor)
 {
     struct cluster *cluster = reactor->cluster;
-    const struct reactor_frontend_ops *ops = cluster->options.frontend;
     count(&reactor->turns);
     reactor_read_clocks(reactor);
-    bool more = shard_turn(reactor->shard, reactor->now_ms, reactor->wall_ms);
-    reactor->io->ops->submit(reactor->io);
-    if (reactor->io->ops->reap(reactor->io) != 0) {
-        shard_commit(reactor->shard);
-        reactor->io->ops->submit(reactor->io);
-        more = more || reactor->shard->stalled != NULL; /* there may be room now */
-    }
+    bool more = reactor_serves(reactor) && reactor_turn_shard(reactor);
     if (atomic_load_explicit(&cluster->failed, memory_order_relaxed) != NULL)
-        (void)eventfd_write(cluster->failure_fd, 1); /* a full one has been heard already */
-    int wait = ops->work(reactor->frontend);
-    wait = wait_shorter(wait, shard_tick(reactor->shard));
-    if (reactor->stopping_since_ms != 0 && !reactor->drained) {
-        reactor_look_drained(reactor); /* its work may have done the last of it */
-        wait = wait_shorter(wait, (int)reactor_grace_left_ms(reactor));
+        cluster_tell_news(cluster);
+    int wait = cluster->options.frontend->work(reactor->frontend);
+    if (reactor_serves(reactor)) {
+        /* Answers to errands came out of the mailbox, and may have begun something. */
+        reactor->io->ops->submit(reactor->io);
+        wait = wait_shorter(wait, shard_tick(reactor->shard));
     }
+    if (reactor->stopping_since_ms != 0)
+        reactor_look_drained(reactor); /* its work may have done the last of it */
+    wait = wait_shorter(wait, reactor_tick(reactor));
     reactor_wake_others(reactor);
     if (more || reactor_pending(reactor))
         wait = 0;
-    reactor_sleep(reactor, wait);
+    if (wait == 0 && reactor_serves(reactor) && reactor->shard->histories != 0)
+        sched_yield(); /* long reads keep this core busy, where a commit's sync may be due */
+    reactor_measure(reactor, reactor_sleep(reactor, wait));
 }
 
-/* After everyone is told to stop: turns go on until all frontends have drained and our shard has
- * nothing left. True: this reactor may end. */
+/* ---- from phase to phase */
+
+static int reactor_open_shard(struct reactor *reactor, char *error, size_t error_size)
+{
+    struct cluster *cluster = reactor->cluster;
+    struct shard *shard = reactor->shard;
+    shard->io = reactor->io;
+    shard->mailbox = &reactor->mailbox;
+    rings_attach_shard(cluster->rings, shard);
+    return shard_open(shard, cluster->options.durability, error, error_size);
+}
+
+/*
+ * Between two turns: follows the cluster into its next phase. Its shard is this thread's from
+ * PHASE_OPEN on. Also while it is to stop: others may serve already, and have asked our shard for
+ * what they need to drain.
+ */
+static void reactor_advance(struct reactor *reactor)
+{
+    struct cluster *cluster = reactor->cluster;
+    char error[CLUSTER_ERROR_SIZE] = "";
+    if (atomic_load(&cluster->phase) == (int)reactor->phase)
+        return;
+    reactor->phase++;
+    int result = 0;
+    if (reactor->phase == PHASE_OPEN)
+        result = reactor_open_shard(reactor, error, sizeof(error));
+    else
+        reactor->mailbox.shut = false;
+    if (result == 0)
+        cluster_count_in(cluster, reactor->phase);
+    else
+        cluster_fail_start(cluster, result, error);
+}
+
+/* Once a turn after everyone has drained. True: its shard has nothing left to do, or no time. */
+static bool reactor_stop_shard(struct reactor *reactor)
+{
+    if (!reactor_serves(reactor))
+        return true;
+    int64_t grace_ms = reactor_grace_left_ms(reactor);
+    bool busy = mailbox_errands(&reactor->mailbox) != 0 || !shard_idle(reactor->shard);
+    if (!reactor->shard_stopping && busy && grace_ms != 0)
+        return false;
+    reactor->shard_stopping = true;
+    return shard_stop(reactor->shard, grace_ms) && shard_idle(reactor->shard);
+}
+
+/* After everyone is told to stop: turns go on until all frontends have drained and all shards have
+ * stopped. True: this reactor may end. */
 static bool reactor_finished(struct reactor *reactor)
 {
     struct cluster *cluster = reactor->cluster;
@@ -354,27 +370,24 @@ static bool reactor_finished(struct reactor *reactor)
         reactor->stopping_since_ms = reactor->now_ms;
     reactor_look_drained(reactor);
     reactor->all_drained = atomic_load(&cluster->drained) == cluster->size;
-    return reactor->all_drained && shard_idle(reactor->shard);
+    if (reactor->all_drained && !reactor->shard_stopped && reactor_stop_shard(reactor)) {
+        reactor->shard_stopped = true;
+        reactor_count_in(reactor, &cluster->stopped);
+    }
+    return atomic_load(&cluster->stopped) == cluster->size;
 }
 
 /* ---- a reactor's life */
 
-/* Tells how a step of the start went, and waits until all have told it. False: one has failed. */
-static bool reactor_meet(struct cluster *cluster, int result, const char *error)
+void reactor_use_arena(const struct reactor *reactor)
 {
-    pthread_mutex_lock(&cluster->mutex);
-    if (result != 0 && cluster->result == 0) {
-        cluster->result = result;
-        snprintf(cluster->error, sizeof(cluster->error), "%s", error);
-    }
-    unsigned step = cluster->met / cluster->size;
-    cluster->met++;
-    pthread_cond_broadcast(&cluster->changed);
-    while (cluster->met < (step + 1) * cluster->size)
-        pthread_cond_wait(&cluster->changed, &cluster->mutex);
-    bool good = cluster->result == 0;
-    pthread_mutex_unlock(&cluster->mutex);
-    return good;
+#ifdef ATOLL_JEMALLOC
+    unsigned arena = reactor->arena;
+    if (reactor->has_arena)
+        mallctl("thread.arena", NULL, NULL, &arena, sizeof(arena));
+#else
+    (void)reactor;
+#endif
 }
 
 static void reactor_pin(struct reactor *reactor)
@@ -387,47 +400,25 @@ static void reactor_pin(struct reactor *reactor)
             reactor->cpu = -1;
     }
 #ifdef ATOLL_JEMALLOC
-    unsigned arena;
-    size_t size = sizeof(arena);
-    if (mallctl("arenas.create", &arena, &size, NULL, 0) == 0)
-        mallctl("thread.arena", NULL, NULL, &arena, sizeof(arena));
+    size_t size = sizeof(reactor->arena);
+    reactor->has_arena = mallctl("arenas.create", &reactor->arena, &size, NULL, 0) == 0;
 #endif
-}
-
-static int reactor_recover(struct reactor *reactor, char *error, size_t error_size)
-{
-    struct cluster *cluster = reactor->cluster;
-    reactor_pin(reactor);
-    int result = io_new(cluster->options.io, &reactor->io);
-    if (result != 0) {
-        snprintf(error, error_size, "cannot use %s here: %s",
-                 cluster->options.io == IO_URING ? "io_uring" : "the helper threads' io",
-                 strerror(-result));
-        return result;
-    }
-    struct shard_options options = {
-        .number = reactor->number,
-        .dir = cluster->dir,
-        .io = reactor->io,
-        .limits = &cluster->options.limits,
-        .failed = &cluster->failed,
-        .full = &cluster->full,
-    };
-    return shard_new(&options, &reactor->shard, error, error_size);
+    reactor_use_arena(reactor);
 }
 
 static int reactor_start(struct reactor *reactor, char *error, size_t error_size)
 {
-    struct cluster *cluster = reactor->cluster;
-    int result = shard_open(reactor->shard, cluster->options.durability, error, error_size);
-    if (result != 0)
+    const struct cluster_options *options = &reactor->cluster->options;
+    const struct reactor_frontend_ops *ops = options->frontend;
+    reactor_pin(reactor);
+    int result = io_new(options->io, &reactor->io);
+    if (result != 0) {
+        snprintf(error, error_size, "cannot use %s here: %s",
+                 options->io == IO_URING ? "io_uring" : "the helper threads' io",
+                 strerror(-result));
         return result;
-    for (unsigned f = 0; f < cluster->size; f++) {
-        reactor->shard->requests[f] = ring_to_shard(cluster, f, reactor->number);
-        reactor->shard->replies[f] = ring_to_frontend(cluster, reactor->number, f);
     }
     reactor_read_clocks(reactor);
-    const struct reactor_frontend_ops *ops = cluster->options.frontend;
     reactor->frontend =
         ops->start(ops->ctx, reactor, &reactor->mailbox, reactor->wake_fd, reactor->io->fd);
     if (reactor->frontend == NULL) {
@@ -437,17 +428,27 @@ static int reactor_start(struct reactor *reactor, char *error, size_t error_size
     return 0;
 }
 
-static void *reactor_run(void *argument)
+static void reactor_turn_to_the_end(struct reactor *reactor)
+{
+    int failed = pthread_create(&reactor->recovering, NULL, cluster_recover, reactor);
+    assert(failed == 0);
+    while (!reactor_finished(reactor)) {
+        reactor_advance(reactor);
+        reactor_turn(reactor);
+    }
+    pthread_join(reactor->recovering, NULL);
+    if (!reactor_serves(reactor) || !shard_stopped_clean(reactor->shard))
+        atomic_fetch_add(&reactor->cluster->unclean, 1);
+}
+
+void *reactor_run(void *argument)
 {
     struct reactor *reactor = argument;
     struct cluster *cluster = reactor->cluster;
-    char error[512] = "";
-    /* No log is written before every shard has read all of them, nobody serves before all can. */
-    if (reactor_meet(cluster, reactor_recover(reactor, error, sizeof(error)), error) &&
-        reactor_meet(cluster, reactor_start(reactor, error, sizeof(error)), error)) {
-        while (!reactor_finished(reactor))
-            reactor_turn(reactor);
-    }
+    char error[CLUSTER_ERROR_SIZE] = "";
+    int result = reactor_start(reactor, error, sizeof(error));
+    if (meeting_tell(&cluster->starting, result, error))
+        reactor_turn_to_the_end(reactor);
     if (reactor->frontend != NULL)
         cluster->options.frontend->stop(reactor->frontend);
     if (reactor->shard != NULL)
@@ -458,176 +459,7 @@ static void *reactor_run(void *argument)
     return NULL;
 }
 
-/* ---- the cluster */
-
-static void cluster_free(struct cluster *cluster)
-{
-    if (cluster->dir != NULL)
-        datadir_close(cluster->dir, atomic_load(&cluster->failed) == NULL && cluster->result == 0);
-    for (unsigned i = 0; i < cluster->size * cluster->size; i++) {
-        ring_free(&cluster->to_shard[i]);
-        ring_free(&cluster->to_frontend[i]);
-    }
-    for (unsigned i = 0; i < cluster->size; i++)
-        close(cluster->reactors[i].wake_fd);
-    close(cluster->failure_fd);
-    free((char *)(uintptr_t)atomic_load(&cluster->failed));
-    free(cluster->to_shard);
-    free(cluster->to_frontend);
-    free(cluster->reactors);
-    pthread_mutex_destroy(&cluster->mutex);
-    pthread_cond_destroy(&cluster->changed);
-    free(cluster);
-}
-
-/* The nth CPU that this process may run on; -1 where there are fewer. */
-static int cluster_cpu(unsigned n)
-{
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof(set), &set) != 0)
-        return -1;
-    for (unsigned cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-        if (CPU_ISSET(cpu, &set) && n-- == 0)
-            return (int)cpu;
-    }
-    return -1;
-}
-
-/* Zeroed, and each on cache lines of its own. */
-static void *cluster_array(size_t n, size_t size)
-{
-    void *p = aligned_alloc(CACHE_LINE_BYTES, n * size);
-    assert(p != NULL);
-    return memset(p, 0, n * size);
-}
-
-static struct cluster *cluster_new(const struct cluster_options *options)
-{
-    struct cluster *cluster = mem_alloc(sizeof(*cluster));
-    memset(cluster, 0, sizeof(*cluster));
-    unsigned n = options->shards;
-    cluster->options = *options;
-    cluster->size = n;
-    cluster->reactors = cluster_array(n, sizeof(struct reactor));
-    cluster->to_shard = cluster_array((size_t)n * n, sizeof(struct ring));
-    cluster->to_frontend = cluster_array((size_t)n * n, sizeof(struct ring));
-    for (unsigned i = 0; i < n * n; i++) {
-        ring_init(&cluster->to_shard[i], REQUEST_RING_ITEMS);
-        ring_init(&cluster->to_frontend[i], REPLY_RING_ITEMS);
-    }
-    cluster->failure_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    assert(cluster->failure_fd >= 0);
-    pthread_mutex_init(&cluster->mutex, NULL);
-    pthread_cond_init(&cluster->changed, NULL);
-    for (unsigned i = 0; i < n; i++) {
-        struct reactor *reactor = &cluster->reactors[i];
-        reactor->cluster = cluster;
-        reactor->number = i;
-        reactor->cpu = cluster_cpu(i);
-        reactor->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-        assert(reactor->wake_fd >= 0);
-        reactor->mailbox = (struct mailbox){.cluster = cluster, .number = i};
-        for (unsigned s = 0; s < n; s++)
-            reactor->mailbox.credits[s] = REPLY_CREDITS;
-    }
-    return cluster;
-}
-
-static int cluster_open_directory(struct cluster *cluster, char *error, size_t error_size)
-{
-    struct datadir_options options = {
-        .path = cluster->options.data,
-        .shards = cluster->size,
-        .segment_bytes = cluster->options.segment_bytes,
-        .relaxed = cluster->options.durability == LOG_RELAXED,
-    };
-    uint64_t torn_bytes = 0;
-    int result = datadir_open(&options, &cluster->dir, error, error_size);
-    if (result == 0)
-        result = log_clean_tails(cluster->dir, &torn_bytes, error, error_size);
-    if (result == 0 && torn_bytes != 0)
-        fprintf(stderr,
-                "atoll: %s: cut %llu bytes of a batch that was never finished (nothing in it was "
-                "acknowledged)\n",
-                options.path, (unsigned long long)torn_bytes);
-    return result;
-}
-
-int cluster_start(const struct cluster_options *options, struct cluster **made, char *error,
-                  size_t error_size)
-{
-    assert(options->shards >= 1 && options->shards <= DATADIR_SHARDS_MAX);
-    struct cluster *cluster = cluster_new(options);
-    cluster->result = cluster_open_directory(cluster, error, error_size);
-    if (cluster->result == 0) {
-        for (unsigned i = 0; i < cluster->size; i++) {
-            struct reactor *reactor = &cluster->reactors[i];
-            int failed = pthread_create(&reactor->thread, NULL, reactor_run, reactor);
-            assert(failed == 0);
-        }
-        pthread_mutex_lock(&cluster->mutex);
-        while (cluster->met < START_STEPS * cluster->size &&
-               !(cluster->result != 0 && cluster->met >= cluster->size))
-            pthread_cond_wait(&cluster->changed, &cluster->mutex);
-        int result = cluster->result;
-        pthread_mutex_unlock(&cluster->mutex);
-        if (result == 0) {
-            *made = cluster;
-            return 0;
-        }
-        for (unsigned i = 0; i < cluster->size; i++)
-            pthread_join(cluster->reactors[i].thread, NULL);
-        snprintf(error, error_size, "%s", cluster->error);
-    }
-    int result = cluster->result;
-    cluster_free(cluster);
-    return result;
-}
-
-void cluster_stop(struct cluster *cluster)
-{
-    atomic_store(&cluster->stop, true);
-    atomic_thread_fence(memory_order_seq_cst);
-    for (unsigned i = 0; i < cluster->size; i++)
-        reactor_wake(&cluster->reactors[i]);
-}
-
-int cluster_join(struct cluster *cluster)
-{
-    for (unsigned i = 0; i < cluster->size; i++)
-        pthread_join(cluster->reactors[i].thread, NULL);
-    const char *failed = atomic_load(&cluster->failed);
-    if (failed != NULL)
-        fprintf(stderr, "atoll: %s; the next start recovers what was acknowledged\n", failed);
-    int status = failed != NULL;
-    cluster_free(cluster);
-    return status;
-}
-
-const char *cluster_failed(const struct cluster *cluster)
-{
-    return atomic_load(&cluster->failed);
-}
-
-bool cluster_full(const struct cluster *cluster)
-{
-    return atomic_load_explicit(&cluster->full, memory_order_relaxed) != 0;
-}
-
-int cluster_failure_fd(const struct cluster *cluster)
-{
-    return cluster->failure_fd;
-}
-
-unsigned cluster_size(const struct cluster *cluster)
-{
-    return cluster->size;
-}
-
-const char *cluster_io_name(const struct cluster *cluster)
-{
-    return cluster->reactors[0].io->ops->name;
-}
+/* ---- what others may know of it */
 
 struct cluster *reactor_cluster(struct reactor *reactor)
 {
@@ -642,6 +474,11 @@ unsigned reactor_number(const struct reactor *reactor)
 int reactor_cpu(const struct reactor *reactor)
 {
     return reactor->cpu;
+}
+
+bool reactor_ready(const struct reactor *reactor)
+{
+    return reactor_serves(reactor);
 }
 
 bool reactor_stopping(const struct reactor *reactor)
@@ -659,12 +496,21 @@ int64_t reactor_wall_ms(const struct reactor *reactor)
     return reactor->wall_ms;
 }
 
+static uint64_t figure(const _Atomic uint64_t *figure)
+{
+    return atomic_load_explicit(figure, memory_order_relaxed);
+}
+
 struct reactor_figures cluster_reactor_figures(const struct cluster *cluster, unsigned number)
 {
     const struct reactor *reactor = &cluster->reactors[number];
-    return (struct reactor_figures){
-        .turns = atomic_load_explicit(&reactor->turns, memory_order_relaxed),
-        .sleeps = atomic_load_explicit(&reactor->sleeps, memory_order_relaxed),
-        .wakeups = atomic_load_explicit(&reactor->wakeups, memory_order_relaxed),
+    struct reactor_figures figures = {
+        .turns = figure(&reactor->turns),
+        .sleeps = figure(&reactor->sleeps),
+        .wakeups = figure(&reactor->wakeups),
+        .turn_longest_us = figure(&reactor->turn_longest_us),
     };
+    for (unsigned i = 0; i < REACTOR_TURN_BUCKETS; i++)
+        figures.turn_us[i] = figure(&reactor->turn_us[i]);
+    return figures;
 }

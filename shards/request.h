@@ -29,11 +29,21 @@ enum request_kind {
     REQUEST_FOLLOW,   /* begin or go on watching a session: snapshot or events, then frames */
     REQUEST_UNFOLLOW, /* this frontend no longer watches the session */
     REQUEST_LIST,     /* sessions of this shard */
-    REQUEST_STATUS    /* figures of this shard */
+    REQUEST_STATUS,   /* figures of this shard */
+    REQUEST_DIFF,     /* RFC 6902 operations from the view at one seq to the view at another */
+    REQUEST_PROOF,    /* chain and state hash at a seq */
+    REQUEST_FORK,     /* make `session` a fork of `parent`; sent to the shard of the new one */
+    REQUEST_EXPORT,   /* a page of a session as NDJSON: events, their bytes and chain */
+    REQUEST_IMPORT,   /* a page of the same, to make a session of */
+    /* Between shards: errands (mailbox.h). */
+    REQUEST_PIN,   /* a fork needs this session up to `at`; the answer is the state there */
+    REQUEST_UNPIN, /* it does no longer */
+    REQUEST_KEEP   /* which records of a segment are still needed (compact.h) */
 };
 
 /* Errors beyond the core's own, continuing its numbers: code, status, name, title. */
 #define REQUEST_ERRORS(X)                                                                          \
+    X(GONE, 410, "gone", "No longer kept")                                                         \
     X(NOT_APPLIED, 424, "not-applied", "Not applied")                                              \
     X(OVERLOADED, 503, "overloaded", "Overloaded")                                                 \
     X(UNAVAILABLE, 503, "unavailable", "Unavailable")                                              \
@@ -59,6 +69,22 @@ struct request_command {
     uint64_t expected_seq; /* good where has_expected */
     bool has_expected;
     struct core_refusal *bad; /* not NULL: it could not be decoded, and this is its answer */
+};
+
+/* One event of a session that is being imported. In the request's arena. */
+struct request_import {
+    uint64_t line;           /* of the file, for messages */
+    struct str bytes;        /* core_event_encode's */
+    struct str json;         /* as core_event_json writes it; compared byte for byte */
+    struct core_chain chain; /* after it */
+};
+
+/* A past state that is asked for. */
+struct request_at {
+    struct str epoch; /* p == NULL: the life there is now */
+    uint64_t seq;     /* good where by_time is not set */
+    int64_t ts_ms;    /* by_time: the newest event that is not later */
+    bool given, by_time;
 };
 
 enum request_wants { WANTS_PATCHES = 1, WANTS_EVENTS = 2 };
@@ -91,6 +117,8 @@ void frame_hold(struct frame *frame);
 /* Gives up one reference; the last one frees. Any thread; cannot fail. */
 void frame_release(struct frame *frame);
 
+struct compact_life;
+
 struct request {
     /* ---- whose it is and where it goes */
     struct request *next; /* the holder's own use */
@@ -117,13 +145,36 @@ struct request {
     struct str thread;      /* THREAD, MESSAGES */
     uint64_t after, before; /* MESSAGES, EVENTS; FOLLOW: `after`, good where has_after */
     bool has_after, has_before;
-    uint32_t limit;                /* MESSAGES, EVENTS, INBOX, LIST */
-    uint32_t types;                /* EVENTS: bit 1 << core_type; 0: all */
+    uint32_t limit;             /* MESSAGES, EVENTS, INBOX, LIST */
+    uint32_t types;             /* EVENTS: bit 1 << core_type; 0: all */
+    struct str agent;           /* EVENTS: about this agent only; p == NULL: all. `thread` too */
+    int64_t since_ms, until_ms; /* EVENTS: since <= ts < until, good where has_… */
+    bool has_since, has_until;
+    bool descending;               /* EVENTS: newest first */
+    struct request_at at;          /* VIEW, PROOF, FORK, PIN; DIFF: from */
+    struct request_at to;          /* DIFF */
     struct core_inbox_query inbox; /* INBOX; strings in the arena */
     bool wait;                     /* INBOX: hold until there is something or REQUEST_CANCEL */
     struct str cursor;             /* LIST: ids after this one; p == NULL: from the start */
     struct request_label_filter *labels; /* LIST: all must match */
     uint32_t labels_n;
+
+    /* ---- REQUEST_FORK, REQUEST_PIN, REQUEST_UNPIN */
+    struct str parent;  /* FORK: the session to fork; PIN, UNPIN: that is `session` … */
+    struct str child;   /* … and this is the fork */
+    uint64_t child_epoch;
+    uint64_t pin_epoch; /* UNPIN: the life that was pinned; PIN answers it */
+    uint64_t pin_place; /* PIN answers: where the record that holds seq `at` stands */
+
+    /* ---- REQUEST_KEEP: lives whose verdicts are wanted, lent by the sender until the answer */
+    struct compact_life **lives;
+    uint32_t lives_n;
+    bool expired; /* the segment's history is older than what is promised to be kept */
+
+    /* ---- REQUEST_IMPORT: events after `after`; the first page (after == 0) makes the session */
+    struct request_import *imports;
+    uint32_t imports_n;
+    bool import_more; /* this is not the last page */
 
     /* ---- REQUEST_FOLLOW */
     struct str after_epoch; /* epoch that `after` speaks of; p == NULL: the one there is */
@@ -131,6 +182,9 @@ struct request {
     uint64_t feed;          /* the frontend's token for its feed of this session: comes back with
                                every frame and notice */
     unsigned wants;         /* enum request_wants */
+    uint8_t tries;          /* the shard's own: how often it has been begun again */
+    bool waited;            /* the shard's own: it has been tried again once */
+    bool catching_up;       /* the shard's own: it has set `until` */
     const char *stale;      /* not NULL: give a snapshot with this text as `reset` */
 
     /* ---- the reply */
@@ -138,12 +192,16 @@ struct request {
     struct core_refusal refusal; /* its code is `error`'s, where that is the core's */
     struct buf body;             /* JSON. COMMANDS: the answer (also with error REFUSED of an atomic
                                     batch: its results). VIEW: the envelope, FOLLOW: the snapshot,
-                                    where there is one. LIST: session objects, comma separated */
+                                    where there is one. LIST: session objects, comma separated.
+                                    DIFF, PROOF, FORK: the answer. EXPORT: lines. PIN: private */
     char epoch[CORE_EPOCH_BYTES + 1];
     uint64_t seq;       /* where the session stood when it was answered */
     bool replayed;      /* the answer of an earlier request with the same key */
     struct str made;    /* id of what a single command made; p == NULL: nothing. In the arena */
-    bool more;          /* LIST: there are further sessions behind the last one */
+    bool more;          /* LIST: there are further sessions behind the last one. EXPORT: there are
+                           lines after `upto` */
+    uint64_t oldest;    /* error GONE: the oldest seq whose state can be had (0: none) */
+    bool again;         /* FORK: it is there already, the same fork: 200 and not 201 */
     uint32_t count;     /* LIST: how many; last_id: where the page ends */
     struct str last_id; /* in the arena */
     /* FOLLOW: events (after, upto] as a frame (NULL: none), all being sent up to `upto`; where it
@@ -153,6 +211,11 @@ struct request {
     struct frame *frame;
     uint64_t upto;
     uint64_t attached;
+
+    /* ---- an errand: who gets the reply, instead of the frontend. On the sending shard's thread.
+     */
+    void (*errand)(void *owner, struct request *request);
+    void *errand_owner;
 
     /* ---- the shard's own while it works on it */
     void *work;                /* COMMANDS: its run; INBOX: the session that holds the wait */

@@ -1,146 +1,79 @@
 /*
- * sessions: the directory of a shard's sessions. A keyed hash table finds one by id; a tree keeps
- * them in the order of their ids, for lists.
+ * sessions: those in memory. A session comes into memory when it is made, or when a request asks
+ * for a passive one (session_load: its newest snapshot and the records behind it); it leaves when
+ * nobody has used it for long, or the least recently used first when memory is short.
  *
- * An entry stays while its id has a life, while something of it is uncommitted (a 404 for a session
- * just deleted must wait for that commit like any other answer), and while someone pins it.
+ * Only what is clean may leave: everything committed, nothing in the works, nobody watching or
+ * waiting. What stays is its entry in the directory. So nothing is written on the way out.
+ *
+ * While a session is loaded it is busy, and requests for it queue behind. Failure: they are all
+ * refused with the reason, and the session is passive again; the next request tries again.
  */
 #include "shards/shard.h"
-#include "shards/siphash.h"
+#include "shards/sim_bug.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { TABLE_BUCKETS_MIN = 64, TABLE_MOVES = 4 /* buckets moved by an insertion while growing */ };
-
-static int session_order(const struct session *a, const struct session *b)
-{
-    return str_compare(session_id(a), session_id(b));
-}
-
-RB_GENERATE(session_tree, session, by_id, session_order)
-
-uint64_t session_hash(const struct shard *shard, struct str id)
-{
-    return siphash(datadir_hash_key(shard->dir), id.p, id.n);
-}
-
-/* ---- the table. The shard is chosen by the hash's low part, the bucket by its high part. */
-
-static struct session **table_bucket(struct session_table *table, int which, uint64_t hash)
-{
-    return &table->buckets[which][(hash >> 32) & table->mask[which]];
-}
-
-static void table_move_bucket(struct session_table *table)
-{
-    struct session *session = table->buckets[0][table->moved++];
-    while (session != NULL) {
-        struct session *next = session->hash_next;
-        struct session **bucket = table_bucket(table, 1, session->hash);
-        session->hash_next = *bucket;
-        *bucket = session;
-        session = next;
-    }
-    if (table->moved > table->mask[0]) {
-        free(table->buckets[0]);
-        table->buckets[0] = table->buckets[1];
-        table->mask[0] = table->mask[1];
-        table->buckets[1] = NULL;
-        table->moved = 0;
-    }
-}
-
-static void table_grow(struct session_table *table)
-{
-    if (table->buckets[0] == NULL) {
-        table->buckets[0] = mem_zeroed(TABLE_BUCKETS_MIN, sizeof(struct session *));
-        table->mask[0] = TABLE_BUCKETS_MIN - 1;
-    } else if (table->buckets[1] == NULL && table->count > table->mask[0]) {
-        table->mask[1] = table->mask[0] * 2 + 1;
-        table->buckets[1] = mem_zeroed(table->mask[1] + 1, sizeof(struct session *));
-        table->moved = 0;
-    }
-    for (int i = 0; i < TABLE_MOVES && table->buckets[1] != NULL; i++)
-        table_move_bucket(table);
-}
-
-/* The bucket that holds (or would hold) a hash now. */
-static struct session **table_bucket_now(struct session_table *table, uint64_t hash)
-{
-    bool moved = table->buckets[1] != NULL && ((hash >> 32) & table->mask[0]) < table->moved;
-    return table_bucket(table, moved, hash);
-}
-
 struct session *session_find(struct shard *shard, struct str id)
 {
-    if (shard->table.count == 0)
-        return NULL;
-    uint64_t hash = session_hash(shard, id);
-    struct session *session = *table_bucket_now(&shard->table, hash);
-    while (session != NULL && (session->hash != hash || !str_equal(session_id(session), id)))
-        session = session->hash_next;
+    struct entry *entry = entry_find(shard, id);
+    return entry != NULL && entry->flags & ENTRY_ACTIVE ? entry->u.session : NULL;
+}
+
+struct session *session_new(struct shard *shard, struct entry *entry)
+{
+    assert(!(entry->flags & ENTRY_ACTIVE));
+    struct session *session = shard->heap.core.alloc(&shard->heap, sizeof(*session));
+    *session = (struct session){.entry = entry, .used_ms = shard->now_ms};
+    entry->u.session = session;
+    entry->flags |= ENTRY_ACTIVE;
+    TAILQ_INSERT_TAIL(&shard->by_use, session, by_use);
+    shard->active++;
     return session;
 }
 
-struct session *session_find_or_make(struct shard *shard, struct str id)
+/* The object alone; the entry is passive again. */
+static void session_free(struct shard *shard, struct session *session)
 {
-    struct session *session = session_find(shard, id);
-    if (session != NULL)
-        return session;
-    table_grow(&shard->table);
-    session = shard->heap.core.alloc(&shard->heap, sizeof(*session) + id.n);
-    *session = (struct session){.hash = session_hash(shard, id), .id_size = (uint8_t)id.n};
-    memcpy(session->id, id.p, id.n);
-    struct session **bucket = table_bucket_now(&shard->table, session->hash);
-    session->hash_next = *bucket;
-    *bucket = session;
-    shard->table.count++;
-    RB_INSERT(session_tree, &shard->tree, session);
-    return session;
+    struct entry *entry = session->entry;
+    TAILQ_REMOVE(&shard->by_use, session, by_use);
+    shard->active--;
+    entry->flags &= (uint8_t)~ENTRY_ACTIVE;
+    entry->u.labels = UINT64_MAX; /* any, until somebody says better */
+    shard->heap.core.free(&shard->heap, session, sizeof(*session));
 }
 
-void session_drop_if_vacant(struct shard *shard, struct session *session)
+void session_use(struct shard *shard, struct session *session)
 {
-    if (session->core != NULL || session->pins != 0 || session->busy || session->queue != NULL)
+    if (session->used_ms == shard->now_ms && TAILQ_NEXT(session, by_use) == NULL)
         return;
-    assert(session->feeds == NULL && session->waiters == NULL);
-    struct session **at = table_bucket_now(&shard->table, session->hash);
-    while (*at != session)
-        at = &(*at)->hash_next;
-    *at = session->hash_next;
-    shard->table.count--;
-    RB_REMOVE(session_tree, &shard->tree, session);
-    shard->heap.core.free(&shard->heap, session, sizeof(*session) + session->id_size);
+    session->used_ms = shard->now_ms;
+    TAILQ_REMOVE(&shard->by_use, session, by_use);
+    TAILQ_INSERT_TAIL(&shard->by_use, session, by_use);
 }
 
-struct session *session_after(struct shard *shard, struct str id)
+static const char epoch_digits[] = "0123456789abcdefghjkmnpqrstvwxyz"; /* Crockford's base 32 */
+
+uint64_t session_epoch_number(struct str text)
 {
-    struct session *at = RB_ROOT(&shard->tree);
-    struct session *above = NULL;
-    while (at != NULL) {
-        bool is_above = id.p == NULL || str_compare(session_id(at), id) > 0;
-        if (is_above)
-            above = at;
-        at = is_above ? RB_LEFT(at, by_id) : RB_RIGHT(at, by_id);
+    uint64_t epoch = 0;
+    for (size_t i = 0; i < text.n && text.p[i] != '_'; i++) {
+        const char *digit = text.p[i] != '\0' ? strchr(epoch_digits, text.p[i]) : NULL;
+        if (digit == NULL || epoch >> 59 != 0)
+            return 0;
+        epoch = epoch << 5 | (uint64_t)(digit - epoch_digits);
     }
-    return above;
+    return epoch;
 }
-
-struct session *session_next(struct session *session)
-{
-    return RB_NEXT(session_tree, NULL, session);
-}
-
-/* ---- lives */
 
 void session_epoch_text(const struct shard *shard, uint64_t epoch, char text[CORE_EPOCH_BYTES + 1])
 {
-    static const char digits[] = "0123456789abcdefghjkmnpqrstvwxyz"; /* Crockford's base 32 */
     char reversed[16];
     unsigned n = 0;
     do {
-        reversed[n++] = digits[epoch & 31];
+        reversed[n++] = epoch_digits[epoch & 31];
         epoch >>= 5;
     } while (epoch != 0);
     unsigned at = 0;
@@ -149,61 +82,214 @@ void session_epoch_text(const struct shard *shard, uint64_t epoch, char text[COR
     text[at] = '\0';
     uint64_t incarnation = datadir_incarnation(shard->dir);
     if (incarnation != 0)
-        snprintf(text + at, CORE_EPOCH_BYTES + 1 - at, ".%llu", (unsigned long long)incarnation);
+        snprintf(text + at, CORE_EPOCH_BYTES + 1 - at, "_%llu", (unsigned long long)incarnation);
 }
+
+/* ---- lives */
 
 void session_begin(struct shard *shard, struct session *session, uint64_t epoch)
 {
     assert(session->core == NULL);
+    shard->sessions++;
     session->epoch = epoch != 0 ? epoch : ++shard->epochs;
     session_epoch_text(shard, session->epoch, session->epoch_text);
     struct str text = {session->epoch_text, strlen(session->epoch_text)};
     session->core = core_session_new(&shard->heap.core, &shard->limits, session_id(session), text);
-    session->committed_seq = 0;
+    session->committed_seq = session->membership_seq = 0;
     session->head = session->committed_head = LOG_POSITION_NONE;
-    session->records = 0;
-    session->membership_seq = 0;
-    shard->sessions++;
+    session->base = session->first = LOG_POSITION_NONE;
+    session->ordinal = session->since_bytes = session->log_bytes = 0;
+    session->chain = (struct core_chain){{0}};
+    session->importing = false;
 }
 
-void session_end(struct shard *shard, struct session *session)
+static void skips_free(struct shard *shard, struct session *session)
+{
+    if (session->skips != NULL)
+        shard->heap.core.free(&shard->heap, session->skips,
+                              session->skips_n * sizeof(*session->skips));
+    session->skips = NULL;
+    session->skips_n = 0;
+}
+
+static void session_forget(struct shard *shard, struct session *session)
 {
     core_session_free(session->core);
     session->core = NULL;
     keys_free(session);
-    free(session->chain);
-    session->chain = NULL;
-    session->chain_n = session->chain_cap = 0;
+    skips_free(shard, session);
+}
+
+void session_end(struct shard *shard, struct session *session)
+{
+    session_forget(shard, session);
+    session->head = session->base = LOG_POSITION_NONE;
+    session->importing = false;
+    upkeep_never_expires(shard, session->entry);
+    session->entry->flags &= (uint8_t) ~(ENTRY_ALIVE | ENTRY_IMPORTING);
     shard->sessions--;
 }
 
-void session_note_record(struct session *session, uint64_t last_seq, log_position position)
+void session_drop_if_vacant(struct shard *shard, struct session *session)
+{
+    if (session->core != NULL || session->pins != 0 || session->busy || session->queue != NULL)
+        return;
+    if (session->feeds != NULL || session->waiters != NULL)
+        return; /* the log has failed before they could be told */
+    struct entry *entry = session->entry;
+    session_free(shard, session);
+    entry_drop_if_vacant(shard, entry);
+}
+
+bool session_passivate(struct shard *shard, struct session *session)
+{
+    struct entry *entry = session->entry;
+    if (session->core == NULL || session->pins != 0 || session->busy || session->queue != NULL ||
+        session->feeds != NULL || session->waiters != NULL || session->importing ||
+        session->dirty > log_committed(shard->log))
+        return false;
+    assert(session->head == session->committed_head && session->head != LOG_POSITION_NONE);
+    uint64_t labels = signature_of(core_session_labels(session->core));
+    entry->epoch = session->epoch;
+    entry->head = session->head;
+    if (sim_bug(SIM_BUG_STALE_SNAPSHOT) && session->base != LOG_POSITION_NONE)
+        entry->head = session->base;
+    entry->base = session->base;
+    entry->flags |= ENTRY_ALIVE;
+    session_forget(shard, session);
+    session_free(shard, session);
+    entry->u.labels = labels;
+    shard->stats.passivations++;
+    return true;
+}
+
+/* ---- records */
+
+void session_note_record(struct session *session, log_position position, uint64_t bytes)
 {
     session->head = position;
-    if (++session->records % CHAIN_STRIDE != 0)
-        return;
-    if (session->chain_n == session->chain_cap) {
-        session->chain_cap = session->chain_cap != 0 ? session->chain_cap * 2 : 4;
-        session->chain = mem_realloc(session->chain, session->chain_cap * sizeof(*session->chain));
+    session->since_bytes += bytes;
+    session->log_bytes += bytes;
+    if (session->first == LOG_POSITION_NONE)
+        session->first = position;
+}
+
+void session_note_snapshot(struct shard *shard, struct session *session,
+                           const struct record_snapshot *snapshot, const struct record_skip *at,
+                           uint64_t bytes)
+{
+    struct record_skip skips[RECORD_SKIPS_MAX];
+    uint32_t n = record_next_skips(snapshot, at, skips);
+    if (n != session->skips_n) {
+        skips_free(shard, session);
+        session->skips = shard->heap.core.alloc(&shard->heap, n * sizeof(*skips));
     }
-    session->chain[session->chain_n++] = (struct chain_entry){last_seq, position};
+    memcpy(session->skips, skips, n * sizeof(*skips));
+    session->skips_n = n;
+    session->base = at->position;
+    session->base_bytes = (uint32_t)bytes;
+    session->ordinal = snapshot->ordinal;
+    session->since_bytes = 0;
+}
+
+/* ---- loading */
+
+static void session_take(struct session *session, struct past *past)
+{
+    struct shard *shard = past->shard;
+    struct entry *entry = session->entry;
+    session->core = past->core;
+    past->core = NULL;
+    session->epoch = past->epoch;
+    session_epoch_text(shard, session->epoch, session->epoch_text);
+    session->chain = past->chain;
+    session->membership_seq = past->membership_seq;
+    session->committed_seq = core_session_seq(session->core);
+    session->head = session->committed_head = entry->head;
+    session->log_bytes = past->since_bytes;
+    session->first = past->first;
+    if (past->snapshot.ordinal != 0) {
+        session_note_snapshot(shard, session, &past->snapshot, &past->snapshot_at,
+                              past->snapshot_bytes);
+        session->log_bytes += past->snapshot.log_bytes + past->snapshot_bytes;
+        session->first = past->snapshot.first != LOG_POSITION_NONE ? past->snapshot.first
+                                                                   : past->snapshot_at.position;
+    }
+    session->since_bytes = past->since_bytes;
+}
+
+void session_unreadable(struct shard *shard, const struct entry *entry, int error)
+{
+    shard->stats.load_failures++;
+    fprintf(stderr, "atoll: session \"%.*s\" cannot be read back from the log: %s\n",
+            (int)entry->id_size, entry->id,
+            error == -ENOENT ? "records are missing" : strerror(-error));
+}
+
+static void session_load_failed(struct shard *shard, struct session *session, int error)
+{
+    session_unreadable(shard, session->entry, error);
+    session->pins++;
+    while (session->queue != NULL) {
+        struct request *request = session->queue;
+        session->queue = request->next;
+        session->queue_n--;
+        if (request->kind == REQUEST_CANCEL || request->kind == REQUEST_UNFOLLOW)
+            shard_reply(shard, request);
+        else
+            shard_refuse(shard, NULL, request, CORE_E_INVARIANT, NULL,
+                         "the session cannot be read back from the log");
+    }
+    keys_free(session);
+    struct entry *entry = session->entry;
+    session_free(shard, session);
+    if (error != 0 && entry->flags & ENTRY_ALIVE)
+        upkeep_unreadable(shard, entry);
+}
+
+static void session_loaded(struct past *past, int error)
+{
+    struct shard *shard = past->shard;
+    struct session *session = past->into;
+    if (error == 0) {
+        shard->stats.loads++;
+        session_take(session, past);
+        past_free(past);
+        commands_expire(shard, session);
+        shard_unbusy(shard, session);
+    } else {
+        past_free(past);
+        session_load_failed(shard, session, error);
+    }
+}
+
+struct session *session_load(struct shard *shard, struct entry *entry)
+{
+    struct session *session = session_new(shard, entry);
+    struct past *past = past_new(shard);
+    session->busy = true;
+    past->epoch = entry->epoch;
+    past->trail.head = entry->head;
+    past->trail.newest = true;
+    past->keys = true;
+    past->into = session;
+    past->done = session_loaded;
+    past_start(past);
+    return session;
 }
 
 void sessions_free(struct shard *shard)
 {
     struct session *session;
-    while ((session = RB_MIN(session_tree, &shard->tree)) != NULL) {
-        RB_REMOVE(session_tree, &shard->tree, session);
+    while ((session = TAILQ_FIRST(&shard->by_use)) != NULL) {
         while (session->feeds != NULL) {
             struct feed *feed = session->feeds;
             session->feeds = feed->next;
             free(feed);
         }
         if (session->core != NULL)
-            session_end(shard, session);
-        shard->heap.core.free(&shard->heap, session, sizeof(*session) + session->id_size);
+            session_forget(shard, session);
+        keys_free(session);
+        session_free(shard, session);
     }
-    free(shard->table.buckets[0]);
-    free(shard->table.buckets[1]);
-    shard->table = (struct session_table){0};
 }

@@ -14,11 +14,27 @@
  * the cluster stops.
  */
 #include "shards/shard.h"
+#include "shards/log_format.h"
+#include "shards/sim_bug.h"
 
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+const struct shard_settings shard_settings_default = {
+    .idle_passivate_ms = 10 * 60 * 1000,
+    .memory_bytes = UINT64_MAX,
+    .compact_after_ms = 10 * 60 * 1000,
+    .compact_bytes_per_s = 128 << 20,
+    .checkpoint_bytes = 128 << 20,
+    .snapshot_bytes = 32 << 10,
+};
+
+int64_t shard_clock_ns(const struct shard *shard)
+{
+    return (int64_t)shard->io->ops->now_ns(shard->io);
+}
 
 /* Without credit: a woken wait or a notice that found the ring half full. */
 struct outgoing {
@@ -145,7 +161,8 @@ struct effect *shard_effect(struct shard *shard, uint64_t batch, enum effect_kin
 
 static bool shard_is_committed(const struct shard *shard, const struct session *session)
 {
-    return session == NULL || session->dirty <= log_committed(shard->log);
+    return session == NULL || sim_bug(SIM_BUG_EARLY_REPLY) ||
+           session->dirty <= log_committed(shard->log);
 }
 
 static void shard_after_commit(struct shard *shard, struct session *session,
@@ -219,9 +236,13 @@ static void shard_let_go(struct shard *shard, struct effect *effect)
         break;
     case EFFECT_ENDED:
         follow_ended(shard, effect->session, effect->epoch);
+        fork_ended(shard, session_id(effect->session), effect->epoch);
+        break;
+    case EFFECT_CALL:
+        effect->call(effect->owner, 0);
         break;
     }
-    if (effect->session != NULL) /* a list is about none in particular */
+    if (effect->session != NULL) /* a list, or a call, is about none in particular */
         shard_unpin(shard, effect->session);
 }
 
@@ -231,8 +252,15 @@ static void shard_on_committed(void *ctx, uint64_t batch)
     /* A retry may add effects, but only to batches still open: not to this list. */
     struct effects effects = shard->effects[batch & 3];
     shard->effects[batch & 3] = (struct effects){0};
-    for (uint32_t i = 0; i < effects.n; i++)
-        shard_let_go(shard, &effects.items[i]);
+    for (uint32_t i = 0; i < effects.n; i++) {
+        if (effects.items[i].kind != EFFECT_RETRY)
+            shard_let_go(shard, &effects.items[i]);
+    }
+    /* What is tried again has to find all of the batch committed. */
+    for (uint32_t i = 0; i < effects.n; i++) {
+        if (effects.items[i].kind == EFFECT_RETRY)
+            shard_let_go(shard, &effects.items[i]);
+    }
     if (shard->effects[batch & 3].items == NULL) {
         effects.n = 0;
         shard->effects[batch & 3] = effects;
@@ -241,9 +269,8 @@ static void shard_on_committed(void *ctx, uint64_t batch)
     }
 }
 
-static void shard_on_failed(void *ctx, int error)
+void shard_fail(struct shard *shard, int error)
 {
-    struct shard *shard = ctx;
     char why[160];
     snprintf(why, sizeof(why), "the log of shard %u failed: %s", shard->number, strerror(error));
     char *kept = strdup(why);
@@ -260,9 +287,35 @@ static void shard_on_failed(void *ctx, int error)
                 effect->session->pins--;
             if (effect->request != NULL)
                 shard_refuse_failed(shard, effect->request);
+            if (effect->kind == EFFECT_CALL)
+                effect->call(effect->owner, -EIO);
         }
         effects->n = 0;
     }
+}
+
+void shard_call_committed(struct shard *shard, void (*call)(void *owner, int error), void *owner)
+{
+    if (*shard->failed != NULL) {
+        call(owner, -EIO);
+    } else if (shard->dirty <= log_committed(shard->log)) {
+        call(owner, 0);
+    } else {
+        struct effect *effect = shard_effect(shard, shard->dirty, EFFECT_CALL);
+        effect->call = call;
+        effect->owner = owner;
+    }
+}
+
+/* Whether it is one of the records that make up the session's history. */
+static bool is_in_chain(const struct log_record *record)
+{
+    return record->type == LOG_RECORD_EVENTS || record->type == LOG_RECORD_SNAPSHOT;
+}
+
+static void shard_on_failed(void *ctx, int error)
+{
+    shard_fail(ctx, error);
 }
 
 void shard_append(struct shard *shard, struct session *session, const struct log_record *record,
@@ -272,8 +325,9 @@ void shard_append(struct shard *shard, struct session *session, const struct log
     log_position position = log_append(shard->log, record);
     uint64_t last_seq = record->seq + record->events - 1;
     session->dirty = shard->dirty = batch;
-    if (record->type == LOG_RECORD_EVENTS)
-        session_note_record(session, last_seq, position);
+    if (!is_in_chain(record)) /* it commits with the batch, but is nothing to read back */
+        return;
+    session_note_record(session, position, log_record_bytes(record->session.n, record->body.n));
     struct effect *effect = shard_effect(shard, batch, EFFECT_RECORD);
     effect->session = session;
     effect->epoch = record->epoch;
@@ -316,45 +370,47 @@ void shard_go_on(struct shard *shard, struct request *request)
     queue_put(&shard->running, &shard->running_tail, request);
 }
 
+/* A session that is still being imported is not there for anybody else. */
+static bool shard_is_hidden(const struct session *session, const struct request *request)
+{
+    return session->importing && request->kind != REQUEST_IMPORT;
+}
+
+static void shard_refuse_hidden(struct shard *shard, struct session *session,
+                                struct request *request)
+{
+    if (request->kind == REQUEST_CANCEL || request->kind == REQUEST_UNFOLLOW)
+        shard_reply(shard, request);
+    else if (request->kind == REQUEST_FORK ||
+             (request->kind == REQUEST_COMMANDS && commands_create(request)))
+        shard_refuse(shard, session, request, CORE_E_REFUSED, "session",
+                     "a session of this id is being imported");
+    else
+        shard_refuse_unknown(shard, session, request);
+}
+
+static void (*const session_requests[])(struct shard *, struct session *, struct request *) = {
+    [REQUEST_COMMANDS] = commands_execute, [REQUEST_DELETE] = commands_delete,
+    [REQUEST_VIEW] = query_view,           [REQUEST_THREAD] = query_thread,
+    [REQUEST_MESSAGES] = query_messages,   [REQUEST_EVENTS] = query_events,
+    [REQUEST_INBOX] = inbox_query,         [REQUEST_FOLLOW] = follow_begin,
+    [REQUEST_UNFOLLOW] = follow_end,       [REQUEST_CANCEL] = inbox_cancel,
+    [REQUEST_DIFF] = query_diff,           [REQUEST_PROOF] = query_proof,
+    [REQUEST_FORK] = fork_begin,           [REQUEST_PIN] = fork_pin,
+    [REQUEST_EXPORT] = export_page,        [REQUEST_IMPORT] = import_page,
+};
+
 static void shard_dispatch_session(struct shard *shard, struct session *session,
                                    struct request *request)
 {
-    switch (request->kind) {
-    case REQUEST_COMMANDS:
-        commands_execute(shard, session, request);
+    if (shard_is_hidden(session, request)) {
+        shard_refuse_hidden(shard, session, request);
         return;
-    case REQUEST_DELETE:
-        commands_delete(shard, session, request);
-        return;
-    case REQUEST_VIEW:
-        query_view(shard, session, request);
-        return;
-    case REQUEST_THREAD:
-        query_thread(shard, session, request);
-        return;
-    case REQUEST_MESSAGES:
-        query_messages(shard, session, request);
-        return;
-    case REQUEST_EVENTS:
-        query_events(shard, session, request);
-        return;
-    case REQUEST_INBOX:
-        inbox_query(shard, session, request);
-        return;
-    case REQUEST_FOLLOW:
-        follow_begin(shard, session, request);
-        return;
-    case REQUEST_UNFOLLOW:
-        follow_end(shard, session, request);
-        return;
-    case REQUEST_CANCEL:
-        inbox_cancel(shard, session, request);
-        return;
-    case REQUEST_LIST:
-    case REQUEST_STATUS:
-        break;
     }
-    assert(!"a kind that needs a session");
+    session_use(shard, session);
+    session->pins++;
+    session_requests[request->kind](shard, session, request);
+    shard_unpin(shard, session);
 }
 
 void shard_unbusy(struct shard *shard, struct session *session)
@@ -373,34 +429,74 @@ void shard_unbusy(struct shard *shard, struct session *session)
     shard_unpin(shard, session);
 }
 
+/* Only these may bring a session into being; anything else is told that it is not there. */
+static bool shard_makes_session(const struct request *request)
+{
+    switch (request->kind) {
+    case REQUEST_COMMANDS:
+        return commands_create(request);
+    case REQUEST_FORK:
+        return true;
+    case REQUEST_IMPORT:
+        return request->after == 0;
+    default:
+        return false;
+    }
+}
+
+static bool shard_ends_something(const struct request *request)
+{
+    return request->kind == REQUEST_CANCEL || request->kind == REQUEST_UNFOLLOW;
+}
+
+/* A pin does not wait for a session that is only being made, and may be waiting for a pin itself:
+ * two that are made forks of each other would wait for ever. */
+static bool shard_is_in_the_making(const struct session *session, const struct request *request)
+{
+    return request->kind == REQUEST_PIN && session->busy && session->core == NULL &&
+           !(session->entry->flags & ENTRY_ALIVE);
+}
+
+/* In memory, or on its way there; NULL: there is none. */
 static struct session *shard_session_of(struct shard *shard, const struct request *request)
 {
-    struct session *session = session_find(shard, request->session);
-    /* Only session.create may bring one into being; anything else is told that it is not there. */
-    if (session == NULL && request->kind == REQUEST_COMMANDS && commands_create(request))
-        session = session_find_or_make(shard, request->session);
-    return session;
+    struct entry *entry = entry_find(shard, request->session);
+    if (entry != NULL && entry->flags & ENTRY_ACTIVE)
+        return entry->u.session;
+    if (entry != NULL &&
+        entry->flags & ENTRY_ALIVE) /* nobody waits for, or follows, a passive one */
+        return shard_ends_something(request) ? NULL : session_load(shard, entry);
+    if (!shard_makes_session(request))
+        return NULL;
+    return session_new(shard, entry_find_or_make(shard, request->session));
 }
 
 void shard_dispatch(struct shard *shard, struct request *request)
 {
-    if (request->kind == REQUEST_LIST) {
+    switch (request->kind) {
+    case REQUEST_LIST:
         query_list(shard, request);
         return;
-    }
-    if (request->kind == REQUEST_STATUS) {
+    case REQUEST_STATUS:
         query_status(shard, request);
         return;
+    case REQUEST_UNPIN:
+        fork_unpin(shard, request);
+        return;
+    case REQUEST_KEEP:
+        upkeep_keep(shard, request);
+        return;
+    default:
+        break;
     }
     struct session *session = shard_session_of(shard, request);
-    bool ends = request->kind == REQUEST_CANCEL || request->kind == REQUEST_UNFOLLOW;
-    if (session == NULL && ends) {
+    if (session == NULL && shard_ends_something(request)) {
         shard_reply(shard, request);
-    } else if (session == NULL) {
+    } else if (session == NULL || shard_is_in_the_making(session, request)) {
         shard_refuse_unknown(shard, NULL, request);
     } else if (!session->busy) {
         shard_dispatch_session(shard, session, request);
-    } else if (session->queue_n < SESSION_QUEUE_MAX || ends) {
+    } else if (session->queue_n < SESSION_QUEUE_MAX || shard_ends_something(request)) {
         queue_put(&session->queue, &session->queue_tail, request);
         session->queue_n++;
     } else {
@@ -442,25 +538,81 @@ static void shard_take_running(struct shard *shard)
     }
 }
 
+void shard_chore(struct shard *shard, struct chore *chore)
+{
+    chore->next = NULL;
+    *(shard->chores == NULL ? &shard->chores : shard->chores_tail) = chore;
+    shard->chores_tail = &chore->next;
+}
+
+static struct chore *chore_take(struct chore **list)
+{
+    struct chore *chore = *list;
+    if (chore != NULL)
+        *list = chore->next;
+    return chore;
+}
+
+/* One piece after the other while there is time; who is not done goes behind the others. The first
+ * gets a piece in any case. */
+static void shard_take_chores(struct shard *shard)
+{
+    struct chore *waiting = shard->waiting_chores, *chore;
+    shard->waiting_chores = NULL;
+    while ((chore = chore_take(&waiting)) != NULL)
+        shard_chore(shard, chore);
+    while ((chore = chore_take(&shard->chores)) != NULL) {
+        switch (chore->run(chore, shard->slice_until_ns)) {
+        case CHORE_DONE:
+            break;
+        case CHORE_MORE:
+            shard_chore(shard, chore);
+            break;
+        case CHORE_WAIT:
+            chore->next = shard->waiting_chores;
+            shard->waiting_chores = chore;
+            break;
+        }
+        if (shard_clock_ns(shard) > shard->slice_until_ns)
+            break;
+    }
+}
+
+/* Whether this turn has had its time. Looked at seldom: a small request is done in no time. */
+static bool shard_is_late(const struct shard *shard, unsigned *work, const struct request *request)
+{
+    *work += 1 + (request->kind == REQUEST_COMMANDS ? request->commands_n : 0);
+    if (*work < SLICE_STEPS)
+        return false;
+    *work = 0;
+    return shard_clock_ns(shard) > shard->slice_until_ns;
+}
+
 /* True: a ring may hold more. */
 static bool shard_take_requests(struct shard *shard)
 {
-    bool more = false;
-    for (unsigned f = 0; f < shard->frontends; f++) {
+    bool more = false, late = false;
+    unsigned work = 0;
+    for (unsigned i = 0; i < shard->frontends && !late; i++) {
+        /* Another one is first each time, so that none is left out when turns are late. */
+        unsigned f = (shard->first_ring + i) % shard->frontends;
         struct ring_item item;
         unsigned taken = 0;
-        while (shard->stalled == NULL && taken < TURN_REQUESTS_MAX &&
+        while (shard->stalled == NULL && taken < TURN_REQUESTS_MAX && !late &&
                ring_pop(shard->requests[f], &item)) {
+            struct request *request = item.p;
             taken++;
+            late = shard_is_late(shard, &work, request);
             if (*shard->failed != NULL)
-                shard_refuse_failed(shard, item.p);
+                shard_refuse_failed(shard, request);
             else
-                shard_dispatch(shard, item.p);
+                shard_dispatch(shard, request);
         }
         shard->stats.requests += taken;
         more = more || taken == TURN_REQUESTS_MAX;
     }
-    return more;
+    shard->first_ring++;
+    return more || late;
 }
 
 void shard_commit(struct shard *shard)
@@ -494,20 +646,27 @@ bool shard_turn(struct shard *shard, int64_t now_ms, int64_t wall_ms)
 {
     shard->now_ms = now_ms;
     shard->wall_ms = wall_ms;
+    shard->slice_until_ns = shard_clock_ns(shard) + SLICE_NS;
     shard_flush_outboxes(shard);
     shard_look_for_room(shard);
     shard_take_stalled(shard);
     shard_take_running(shard);
+    shard_take_chores(shard);
     bool more = shard_take_requests(shard);
+    upkeep_turn(shard);
     shard_commit(shard);
-    return more || shard->running != NULL;
+    return more || shard->running != NULL || shard->chores != NULL;
 }
 
 int shard_tick(struct shard *shard)
 {
     int wait = log_tick(shard->log, shard->now_ms);
+    int upkeep = upkeep_tick(shard);
+    if (upkeep >= 0 && (wait < 0 || upkeep < wait))
+        wait = upkeep;
     /* A request stalled without a commit in flight waits for a segment or for space. */
-    if (shard->stalled != NULL && (wait < 0 || wait > 10))
+    bool waits = shard->stalled != NULL || shard->waiting_chores != NULL;
+    if (waits && (wait < 0 || wait > 10))
         wait = 10;
     if (shard->is_full && (wait < 0 || wait > FULL_LOOK_MS))
         wait = FULL_LOOK_MS;
@@ -520,7 +679,7 @@ int shard_tick(struct shard *shard)
 
 bool shard_pending(const struct shard *shard)
 {
-    if (shard->running != NULL) /* begun by a commit, after the turn */
+    if (shard->running != NULL || shard->chores != NULL) /* begun by a commit, after the turn */
         return true;
     if (shard->stalled != NULL)
         return false; /* nothing is taken before the log has room again */
@@ -533,7 +692,8 @@ bool shard_pending(const struct shard *shard)
 
 bool shard_idle(const struct shard *shard)
 {
-    if (shard->stalled != NULL || shard->running != NULL || shard->histories != 0)
+    if (shard->stalled != NULL || shard->running != NULL || shard->chores != NULL ||
+        shard->waiting_chores != NULL || shard->histories != 0)
         return false;
     return !shard_pending(shard) && log_idle(shard->log);
 }
@@ -549,16 +709,23 @@ int shard_new(const struct shard_options *options, struct shard **made, char *er
         .dir = options->dir,
         .io = options->io,
         .limits = *options->limits,
+        .settings = *options->settings,
         .failed = options->failed,
         .full = options->full,
-        .epochs = datadir_starts(options->dir) << 32,
+        .epochs = sim_bug(SIM_BUG_EPOCH_AGAIN) ? 0 : datadir_starts(options->dir) << 32,
         .frontends = datadir_shards(options->dir),
     };
     memcpy(&shard->limits.hash_seed, datadir_hash_key(options->dir),
            sizeof(shard->limits.hash_seed));
     RB_INIT(&shard->tree);
+    RB_INIT(&shard->expiries);
+    RB_INIT(&shard->expiring);
+    RB_INIT(&shard->pins);
+    RB_INIT(&shard->forks);
+    RB_INIT(&shard->garbage.tree);
+    TAILQ_INIT(&shard->by_use);
     heap_init(&shard->heap);
-    int result = recovery_run(shard, error, error_size);
+    int result = recovery_run(shard, options, error, error_size);
     if (result != 0) {
         shard_free(shard);
         return result;
@@ -578,14 +745,81 @@ int shard_open(struct shard *shard, enum log_durability durability, char *error,
     return result;
 }
 
+/* Marks a session that shard_stop has been through. */
+#define STOP_USED_MS INT64_MAX
+
+/* Snapshots of what is in memory and has something behind its last one. True: all have it. */
+static bool shard_stop_snapshots(struct shard *shard)
+{
+    int64_t until_ns = shard_clock_ns(shard) + SLICE_NS;
+    struct session *session;
+    while ((session = TAILQ_FIRST(&shard->by_use)) != NULL && session->used_ms != STOP_USED_MS) {
+        int result = 0;
+        if (session->core != NULL && session->since_bytes != 0 && !session->importing)
+            result = snapshot_write(shard, session);
+        if (result == -EAGAIN || shard_clock_ns(shard) > until_ns)
+            return false;
+        session->used_ms = STOP_USED_MS;
+        TAILQ_REMOVE(&shard->by_use, session, by_use);
+        TAILQ_INSERT_TAIL(&shard->by_use, session, by_use);
+    }
+    return true;
+}
+
+bool shard_stop(struct shard *shard, int64_t grace_left_ms)
+{
+    enum { GRACE_LEAST_MS = 500 };
+    if (*shard->failed != NULL || grace_left_ms < GRACE_LEAST_MS) {
+        upkeep_stop(shard);
+        shard->stopping = STOP_DONE;
+    }
+    switch (shard->stopping) {
+    case STOP_NOT:
+        upkeep_stop(shard);
+        shard->stopping = STOP_SNAPSHOTS;
+        return false;
+    case STOP_SNAPSHOTS:
+        if (shard_stop_snapshots(shard))
+            shard->stopping = STOP_COMMIT;
+        shard_commit(shard);
+        return false;
+    case STOP_COMMIT:
+        if (!log_idle(shard->log) || upkeep_busy(shard))
+            return false;
+        shard->checkpoint_failed = false;
+        checkpoint_begin(shard);
+        shard->stopping = STOP_CHECKPOINT;
+        return false;
+    case STOP_CHECKPOINT:
+        if (shard->checkpoint != NULL)
+            return false;
+        shard->stopped_clean = !shard->checkpoint_failed;
+        shard->stopping = STOP_DONE;
+        break;
+    case STOP_DONE:
+        break;
+    }
+    return !upkeep_busy(shard);
+}
+
+bool shard_stopped_clean(const struct shard *shard)
+{
+    return shard->stopped_clean;
+}
+
 void shard_free(struct shard *shard)
 {
     if (shard->log != NULL)
         log_close(shard->log);
+    upkeep_free(shard);
+    checkpoint_free(shard);
     sessions_free(shard);
+    forks_free(shard);
+    directory_free(shard);
     for (unsigned b = 0; b < 4; b++)
         free(shard->effects[b].items);
     arena_free(&shard->scratch);
+    buf_free(&shard->snapshot);
     commands_free_spare(shard);
     heap_free(&shard->heap);
     free(shard);

@@ -1,10 +1,13 @@
 /*
  * shard: the single writer of the sessions that hash to it. Private to shards/.
  *
- * Its rooms: sessions.c (the directory of sessions), commands.c (deciding, logging, answering),
- * keys.c (idempotency), queries.c (views, pages, lists, figures), inbox.c (unread messages, waits),
- * history.c (reading the log while the shard goes on), follow.c (feeds and frames), recovery.c
- * (from the log at start), and shard.c: dispatch and what a commit releases.
+ * Its rooms: directory.c (every session id, in memory or not), sessions.c (the sessions in memory:
+ * loading, passivation), commands.c (deciding, logging, answering), keys.c (idempotency),
+ * snapshots.c (writing them), trail.c (finding a way back through a session's records), past.c
+ * (the state as it stood), history.c (ranges of events), queries.c, lists.c, past_queries.c
+ * (answers), inbox.c (unread messages, waits), follow.c (feeds and frames), forks.c, checkpoint.c
+ * and recovery.c (from the directory on disk, at start), upkeep.c (what goes on beside: expiry,
+ * passivation, checkpoints, compaction), and shard.c: dispatch and what a commit releases.
  *
  * What leaves the shard leaves in order and only when it is committed: each reply, frame and
  * notice that speaks of uncommitted state is an `effect` of the batch that makes it true, and is
@@ -19,12 +22,32 @@
 #include "shards/limits.h"
 #include "shards/log.h"
 #include "shards/mailbox.h"
+#include "shards/record.h"
 #include "shards/ring.h"
 
+#include <bsd/sys/queue.h>
 #include <bsd/sys/tree.h>
+#include <stdatomic.h>
 
 struct shard;
+struct session;
 struct keys;
+struct checkpoint_writer;
+struct upkeep;
+
+enum chore_result {
+    CHORE_DONE, /* the chore is its owner's again (and may be gone) */
+    CHORE_MORE, /* to be gone on with at once */
+    CHORE_WAIT  /* the log has no room this turn: to be tried again when it may have */
+};
+
+/* Work in pieces, for as long as it takes: turns give it pieces until `run` says that it is done.
+ * Its owner keeps it alive until then. */
+struct chore {
+    struct chore *next;
+    enum chore_result (*run)(struct chore *chore, int64_t until_ns);
+    void *owner;
+};
 
 /* One frontend's interest in a session: where its frames go. */
 struct feed {
@@ -35,18 +58,52 @@ struct feed {
     uint8_t wants; /* enum request_wants */
 };
 
-/* Positions of every CHAIN_STRIDE-th record of a session, ascending: the way into its chain. */
-struct chain_entry {
-    uint64_t last_seq; /* of the last event in the record */
-    log_position position;
+enum entry_flags {
+    ENTRY_ALIVE = 1,  /* passive: it has a life */
+    ENTRY_ACTIVE = 2, /* `session` is in memory, and says what the entry's other members do not */
+    ENTRY_TTL = 4,    /* it stands in the shard's list of expiries */
+    ENTRY_IMPORTING = 8, /* passive (at recovery): its import was not finished */
 };
 
-/* One session id on this shard, through all its lives. */
+/*
+ * What the directory holds of every session id of this shard, in memory or not. This is all that an
+ * idle session costs: 78 bytes and its id, and 4 to 12 in the table. (With a ttl, an expiry too.)
+ */
+struct entry {
+    struct entry *hash_next;
+    RB_ENTRY(entry) by_id;
+    uint64_t epoch;    /* passive: of its life */
+    log_position head; /* passive: its newest record */
+    log_position base; /* passive: its newest snapshot, NONE: there is none */
+    union {
+        uint64_t labels;         /* passive: signature_of its labels (directory.c) */
+        struct session *session; /* ENTRY_ACTIVE */
+    } u;
+    uint32_t hash; /* the high half */
+    uint8_t flags; /* enum entry_flags */
+    uint8_t id_size;
+    char id[];
+};
+
+RB_HEAD(entry_tree, entry);
+
+static inline struct str entry_id(const struct entry *entry)
+{
+    return (struct str){entry->id, entry->id_size};
+}
+
+/* Chained hash table that grows a bucket at a time, so that no insertion takes long. */
+struct entry_table {
+    struct entry **buckets[2]; /* while growing: [0] the old, [1] the new */
+    uint32_t mask[2];
+    uint32_t moved; /* buckets of [0] that are empty now */
+    uint32_t count;
+};
+
+/* A session in memory (or an id that is about to be one, or has just ceased to be). */
 struct session {
-    struct session *hash_next;
-    RB_ENTRY(session) by_id;
-    uint64_t hash;
-    struct core_session *core; /* NULL: no such session (never made, or deleted) */
+    struct entry *entry;
+    struct core_session *core; /* NULL: no such session (never made, deleted, or being loaded) */
     uint64_t epoch;
     char epoch_text[CORE_EPOCH_BYTES + 1];
 
@@ -54,44 +111,108 @@ struct session {
     uint64_t committed_seq;      /* what the log can be read up to */
     log_position head;           /* its newest record, committed or not */
     log_position committed_head; /* its newest committed record */
-    uint64_t records;
-    struct chain_entry *chain;
-    uint32_t chain_n, chain_cap;
-    uint64_t membership_seq; /* newest event that changed who takes part in what */
+    uint64_t membership_seq;     /* newest event that changed who takes part in what */
+    struct core_chain chain;     /* after its newest event */
+
+    /* Its newest snapshot, committed or not, and the skips of the next one: skips[0] is it. */
+    log_position base;
+    struct record_skip *skips;
+    uint32_t skips_n;
+    uint32_t base_bytes;  /* of that record */
+    uint64_t ordinal;     /* of that snapshot; 0: none */
+    uint64_t since_bytes; /* of the records behind it */
+    uint64_t log_bytes;   /* of all records of this life */
+    log_position first;   /* the first of them */
 
     struct keys *keys; /* NULL until the first key */
     struct feed *feeds;
     struct request *waiters; /* REQUEST_INBOX that may wait, until they are answered */
 
-    uint32_t pins;                       /* effects and histories that hold it */
-    bool busy;                           /* a batch is being worked on in slices */
+    TAILQ_ENTRY(session) by_use; /* the least recently used first */
+    int64_t used_ms;             /* monotonic */
+    uint32_t pins;               /* effects, histories and the like that hold it */
+    bool busy;                   /* a batch is being worked on in slices, or it is being loaded */
+    bool importing;
     struct request *queue, **queue_tail; /* what came meanwhile */
     uint32_t queue_n;
-
-    uint8_t id_size;
-    char id[];
 };
 
-RB_HEAD(session_tree, session);
+TAILQ_HEAD(session_list, session);
 
 static inline struct str session_id(const struct session *session)
 {
-    return (struct str){session->id, session->id_size};
+    return entry_id(session->entry);
 }
 
-/* Chained hash table that grows a bucket at a time, so that no insertion takes long. */
-struct session_table {
-    struct session **buckets[2]; /* while growing: [0] the old, [1] the new */
-    uint32_t mask[2];
-    uint32_t moved; /* buckets of [0] that are empty now */
-    uint32_t count;
+/* A fork needs this life of a session up to a seq. On the shard of the parent; in the order of
+ * parent, epoch, child, child's epoch. */
+struct pin {
+    RB_ENTRY(pin) by_lives;
+    uint64_t epoch; /* of the parent */
+    uint64_t child_epoch;
+    uint64_t at;
+    uint8_t parent_size, child_size;
+    char ids[]; /* parent, child */
 };
+
+RB_HEAD(pin_tree, pin);
+
+/* A life that began as a fork. On the shard of the child, in the order of child and epoch; stays as
+ * long as that life, or what is pinned of it. */
+struct fork {
+    RB_ENTRY(fork) by_life;
+    uint64_t epoch; /* of the child */
+    uint64_t parent_epoch;
+    uint64_t at;
+    bool alive;     /* else: deleted, but its own forks need it */
+    bool unpinning; /* an errand is on its way */
+    uint8_t child_size, parent_size;
+    char ids[]; /* child, parent */
+};
+
+RB_HEAD(fork_tree, fork);
+
+/* A life that has ended, and whose records are still on the disk. */
+struct garbage {
+    RB_ENTRY(garbage) by_number;
+    uint64_t number; /* in the order of their coming */
+    uint64_t epoch;
+    log_position first, last; /* first NONE: not known, any segment up to `last` may have some */
+    uint64_t bytes;
+    int64_t since_ms; /* wall clock */
+    int64_t again_ms; /* monotonic: it lies where nothing can be read; not before */
+    bool taken;       /* the pass that is under way sees to it */
+    uint8_t id_size;
+    char id[CORE_ID_BYTES];
+};
+
+RB_HEAD(garbage_tree, garbage);
+
+struct garbage_list {
+    struct garbage_tree tree;
+    uint64_t made, bytes;
+    uint32_t n;
+};
+
+/* When a session with a ttl may be due: looked at then, and put back if it was used meanwhile. So
+ * its time only ever moves on. */
+struct expiry {
+    RB_ENTRY(expiry) by_due;
+    RB_ENTRY(expiry) by_entry;
+    int64_t due_ms;  /* wall clock */
+    uint64_t number; /* of its making: no two are alike */
+    struct entry *entry;
+};
+
+RB_HEAD(expiry_tree, expiry);
+RB_HEAD(expiry_entries, expiry);
 
 enum effect_kind {
     EFFECT_REPLY,  /* request may be answered */
     EFFECT_RETRY,  /* request is to be dispatched again */
     EFFECT_RECORD, /* a record of session is committed up to seq, and here is its frame */
     EFFECT_ENDED,  /* a life of session has ended: its feeds are told */
+    EFFECT_CALL,   /* `call` is called */
 };
 
 struct effect {
@@ -102,6 +223,8 @@ struct effect {
     uint64_t epoch;      /* EFFECT_RECORD, EFFECT_ENDED: the life it is about */
     uint64_t seq;
     log_position position;
+    void (*call)(void *owner, int error); /* EFFECT_CALL */
+    void *owner;
 };
 
 struct effects {
@@ -121,6 +244,28 @@ struct shard_stats {
     uint64_t no_space;            /* commands refused with 507 */
     uint64_t overloaded;          /* requests refused because a session's queue was full */
     uint64_t history_records;     /* records read back from the log */
+    uint64_t snapshots, snapshot_bytes;
+    uint64_t loads, load_failures; /* passive sessions brought back */
+    uint64_t passivations, expired;
+    uint64_t checkpoints, checkpoint_bytes; /* written; size of the newest */
+    uint64_t compactions, compacted_bytes;  /* segments rewritten or dropped; bytes got rid of */
+};
+
+struct shard_settings {
+    int64_t idle_passivate_ms;    /* a session untouched for so long leaves memory; 0: never */
+    uint64_t memory_bytes;        /* of sessions in memory, beyond which the least used leave */
+    int64_t retain_ms;            /* history older than that may go; 0: never */
+    uint64_t retain_bytes;        /* the oldest history goes where the shard's log takes more; 0 */
+    int64_t compact_after_ms;     /* deleted data stays on disk at most about so long */
+    uint64_t compact_bytes_per_s; /* read and written by compaction; 0: no bound */
+    uint64_t checkpoint_bytes;    /* of log between two checkpoints */
+    uint64_t snapshot_bytes;      /* of a session's records, before which it gets no snapshot */
+};
+
+extern const struct shard_settings shard_settings_default;
+
+struct shard_progress {
+    _Atomic uint64_t bytes, total; /* of checkpoints and logs read at start */
 };
 
 struct shard {
@@ -146,22 +291,51 @@ struct shard {
     struct outbox outboxes[DATADIR_SHARDS_MAX];
     uint64_t wake; /* bit for each frontend that was sent something this turn */
 
-    struct session_table table;
-    struct session_tree tree;
-    uint32_t sessions; /* that exist */
-    uint64_t epochs;   /* the last one given out */
+    struct mailbox *mailbox; /* of its reactor: for errands. Set before shard_open */
+    struct shard_settings settings;
+
+    struct entry_table table;
+    struct entry_tree tree;
+    uint64_t entries_bytes; /* of the directory, as part of the heap's */
+    uint32_t sessions;      /* that exist, in memory or not */
+    uint32_t active;        /* of them in memory */
+    struct session_list by_use;
+    uint64_t epochs; /* the last one given out */
+    struct pin_tree pins;
+    struct fork_tree forks;
+    uint32_t pins_n, forks_n;
+    uint32_t kept_n; /* lives that have ended, of which forks keep a part */
+    struct garbage_list garbage;
+    struct expiry_tree expiries;
+    struct expiry_entries expiring;
+    uint64_t expiries_made;
+    struct checkpoint_writer *checkpoint; /* one being written */
+    struct datadir_end checkpoint_from;   /* of the newest one */
+    uint64_t checkpoint_log_bytes;        /* log_stats' bytes when it was begun */
+    uint64_t recovered_bytes;             /* of log read at start, not in a checkpoint yet */
+    int64_t checkpoint_again_ms;          /* monotonic: after a failure */
+    bool checkpoint_failed;
+    struct upkeep *upkeep;
+    struct keeping *keeping; /* verdicts that wait for what they speak of to be on disk */
+    enum { STOP_NOT, STOP_SNAPSHOTS, STOP_COMMIT, STOP_CHECKPOINT, STOP_DONE } stopping;
+    bool stopped_clean;
 
     struct effects effects[4]; /* by batch number & 3: at most two are open at a time */
     struct request *stalled, **stalled_tail; /* the log had no room this turn: go first */
     struct request *running, **running_tail; /* work in slices */
-    uint64_t dirty;                          /* newest batch with something in it */
-    uint32_t waiting;                        /* inbox waits held */
-    uint32_t histories;                      /* log readings under way */
+    struct chore *chores, **chores_tail;
+    struct chore *waiting_chores; /* CHORE_WAIT, for the next turn */
+    uint64_t dirty;               /* newest batch with something in it */
+    uint32_t waiting;             /* inbox waits held */
+    uint32_t histories;           /* log readings under way */
 
     int64_t wall_ms; /* of this turn */
     int64_t now_ms;
-    struct arena scratch;  /* of the command being worked on */
-    struct run *spare_run; /* of commands.c, kept for its buffers */
+    int64_t slice_until_ns; /* what can go on in the next turn does so from here on */
+    unsigned first_ring;    /* that this turn takes requests from */
+    struct arena scratch;   /* of the command being worked on */
+    struct run *spare_run;  /* of commands.c, kept for its buffers */
+    struct buf snapshot;    /* of snapshots.c, the same */
     struct shard_stats stats;
 };
 
@@ -170,17 +344,38 @@ struct shard {
 struct shard_options {
     unsigned number;
     struct datadir *dir;
-    struct io *io;
+    struct io *io; /* may be NULL for shard_new; set before shard_open */
     const struct core_limits *limits;
+    const struct shard_settings *settings;
     _Atomic(const char *) *failed;
     _Atomic uint64_t *full;
+    const atomic_bool *stop;         /* recovery ends early with -ECANCELED; may be NULL */
+    struct shard_progress *progress; /* may be NULL */
 };
 
-/* Recovers the shard's sessions. Reactor's thread. 0 or -errno with a sentence. */
+/*
+ * The start of a directory's shards, in this order:
+ *   shard_new                    each, on any thread of its own: recovers from checkpoints and logs
+ *   shard_write_first_checkpoint each, where a generation begins on an old directory (then
+ *                                datadir_begin_generation)
+ *   shards_settle                one thread for all: removes pins whose fork never came to be
+ *   shard_open                   each, on its reactor's thread: opens its log for writing
+ * 0, or -errno with a sentence.
+ */
 int shard_new(const struct shard_options *options, struct shard **shard, char *error,
               size_t error_size);
-/* Opens its log for writing; all shards of the directory must have recovered. The same errors. */
+int shard_write_first_checkpoint(struct shard *shard, struct datadir_checkpoint *checkpoint,
+                                 int *fd, char *error, size_t error_size);
+void shards_settle(struct shard **shards, unsigned n);
 int shard_open(struct shard *shard, enum log_durability durability, char *error, size_t error_size);
+/*
+ * At the end, when all frontends have drained and shard_idle: once a turn until it says true.
+ * Snapshots what is active, then writes a last checkpoint. Where less than half a second of the
+ * grace is left it gives up, which costs the next start some reading.
+ */
+bool shard_stop(struct shard *shard, int64_t grace_left_ms);
+/* Whether shard_stop has left a checkpoint of all there is. */
+bool shard_stopped_clean(const struct shard *shard);
 void shard_free(struct shard *shard);
 /* One turn: requests, slices, commit. True: there is more to do at once. */
 bool shard_turn(struct shard *shard, int64_t now_ms, int64_t wall_ms);
@@ -192,6 +387,9 @@ int shard_tick(struct shard *shard);
 bool shard_idle(const struct shard *shard);
 /* Whether a request ring holds something. */
 bool shard_pending(const struct shard *shard);
+/* Gives the chore a piece of every turn from the next on. */
+void shard_chore(struct shard *shard, struct chore *chore);
+int64_t shard_clock_ns(const struct shard *shard); /* its io's: monotonic */
 
 void shard_dispatch(struct shard *shard, struct request *request);
 /* Answers now; what the answer says must be committed. */
@@ -205,6 +403,9 @@ void shard_refuse(struct shard *shard, struct session *session, struct request *
     __attribute__((format(printf, 6, 7)));
 /* 404: there is no such session. */
 void shard_refuse_unknown(struct shard *shard, struct session *session, struct request *request);
+/* The disk cannot be relied on (a positive errno): nothing that is not committed is shown any more,
+ * and the process is to end. */
+void shard_fail(struct shard *shard, int error);
 /* Says on stderr and to /readyz that the disk is full, or has room again. */
 void shard_set_full(struct shard *shard, bool full);
 /* Puts a request first in line for when the log has room again. */
@@ -242,87 +443,203 @@ static inline void *reply_pointer(struct ring_item item)
     return (void *)((uintptr_t)item.p & ~(uintptr_t)3);
 }
 
+/* Calls `call` when all that is in the log now is committed (at once, if it is), or with -EIO when
+ * it never will be. */
+void shard_call_committed(struct shard *shard, void (*call)(void *owner, int error), void *owner);
+
+/* ---- directory.c */
+
+uint64_t entry_hash(const struct shard *shard, struct str id);
+struct entry *entry_find(struct shard *shard, struct str id);
+struct entry *entry_find_or_make(struct shard *shard, struct str id);
+/* Frees it where it is passive and has no life. */
+void entry_drop_if_vacant(struct shard *shard, struct entry *entry);
+/* First one whose id is above `id` (p == NULL: the first of all), in order. */
+struct entry *entry_after(struct shard *shard, struct str id);
+struct entry *entry_next(struct entry *entry);
+/* Of a life: where it stands, whether in memory or not. False: there is none. */
+struct entry_life {
+    uint64_t epoch;
+    log_position head, base;
+};
+bool entry_life(const struct entry *entry, struct entry_life *life);
+/* 64 bits that hold two for each label's key and two for each key and value: where a label's bits
+ * are missing the session does not have it (a signature file: Faloutsos and Christodoulakis, 1984).
+ */
+uint64_t signature_of(const struct core_labels *labels);
+uint64_t signature_of_filter(const struct request_label_filter *filter);
+void directory_free(struct shard *shard);
+
 /* ---- sessions.c */
 
-uint64_t session_hash(const struct shard *shard, struct str id);
+/* The session in memory, NULL: passive or none. */
 struct session *session_find(struct shard *shard, struct str id);
-struct session *session_find_or_make(struct shard *shard, struct str id);
-/* Begins a life: an empty core session under a new epoch (or `epoch`, not 0, at recovery). */
+/* A session object for an entry without one, empty. */
+struct session *session_new(struct shard *shard, struct entry *entry);
+/* Begins loading a passive session: it is busy until then. Where it fails, what is in its queue is
+ * refused, and it is passive again. */
+struct session *session_load(struct shard *shard, struct entry *entry);
+/* Says on stderr, and counts, that a passive session cannot be read back. */
+void session_unreadable(struct shard *shard, const struct entry *entry, int error);
+/* Begins a life: an empty core session under a new epoch, or one that was given out before (not 0).
+ */
 void session_begin(struct shard *shard, struct session *session, uint64_t epoch);
-/* Ends it: state, keys and chain are gone; feeds and waiters are the caller's to tell. */
+/* Ends it in memory: state, keys and skips are gone; feeds and waiters are the caller's to tell. */
 void session_end(struct shard *shard, struct session *session);
-/* Frees the entry if it holds no life, nothing uncommitted and nobody pins it. */
+/* Frees the object if it holds no life, nothing uncommitted and nobody pins it. */
 void session_drop_if_vacant(struct shard *shard, struct session *session);
-void session_epoch_text(const struct shard *shard, uint64_t epoch, char text[CORE_EPOCH_BYTES + 1]);
-/* Takes note of a record that was appended (or recovered). */
-void session_note_record(struct session *session, uint64_t last_seq, log_position position);
-/* First session whose id is above `id` (p == NULL: the first of all). */
-struct session *session_after(struct shard *shard, struct str id);
-struct session *session_next(struct session *session);
 void sessions_free(struct shard *shard);
+/* Used now: last to be passivated. */
+void session_use(struct shard *shard, struct session *session);
+/* Out of memory, if it may be: clean, committed, and nobody waits on it. */
+bool session_passivate(struct shard *shard, struct session *session);
+void session_epoch_text(const struct shard *shard, uint64_t epoch, char text[CORE_EPOCH_BYTES + 1]);
+/* The number in such a text; 0: it is none. */
+uint64_t session_epoch_number(struct str text);
+/* Takes note of a record that was appended. `bytes`: what it takes in the log. */
+void session_note_record(struct session *session, log_position position, uint64_t bytes);
+/* From what a snapshot record says (NULL: there is none), which stands at `at`. */
+void session_note_snapshot(struct shard *shard, struct session *session,
+                           const struct record_snapshot *snapshot, const struct record_skip *at,
+                           uint64_t bytes);
+
+/* ---- snapshots.c */
+
+/* Whether its records since the last snapshot outweigh that. */
+bool snapshot_due(const struct shard *shard, const struct session *session);
+/* Appends one, if the log has room for it now. 0 or log_reserve's errors. */
+int snapshot_write(struct shard *shard, struct session *session);
+/* The body of one into shard->snapshot, what it says of itself into *snapshot. */
+void snapshot_encode(struct shard *shard, const struct session *session,
+                     struct record_snapshot *snapshot);
 
 /* ---- keys.c */
-
-enum key_flags { KEY_BATCH = 1, KEY_EVENT = 2, KEY_MADE = 4 };
-
-/* What is remembered of an answered request. */
-struct key_entry {
-    struct core_hash key;  /* of caller and key */
-    struct core_hash body; /* of the canonical command(s) */
-    log_position position; /* the record that holds it */
-    uint64_t seq;          /* as answered */
-    int64_t ts_ms;
-    uint32_t flags; /* enum key_flags */
-};
 
 struct core_hash key_hash(struct str caller, struct str key);
 struct core_hash key_body_hash(const struct request_command *commands, uint32_t n, bool batch,
                                bool atomic);
 /* The entry, good until the next call, or NULL. Forgets what is older than its time first. */
 struct key_entry *keys_find(const struct session *session, struct core_hash key, int64_t now_ms);
-void keys_add(struct session *session, const struct key_entry *entry);
+void keys_add(struct shard *shard, struct session *session, const struct key_entry *entry);
 /* Takes back the newest n additions (their batch was undone). */
 void keys_undo(struct session *session, uint32_t n);
 /* The newest n additions lie in the record at `position`. */
 void keys_place(struct session *session, uint32_t n, log_position position);
 void keys_free(struct session *session);
-
-/* ---- record.c: the body of a LOG_RECORD_EVENTS */
-
-/* Begins a body: the number of keys that follow. */
-void record_add_count(struct buf *body, uint32_t keys);
-void record_add_key(struct buf *body, const struct key_entry *entry, struct str answer);
-
-/* Reads a body: first all keys, then the events. */
-struct record_reader {
-    struct str left;
-    uint32_t keys_left;
-    uint32_t events_left;
-    uint64_t seq; /* of the next event */
-};
-
-int record_read_begin(struct record_reader *reader, const struct log_record *record);
-/* 1: one key; 0: no more; -1: not a record. `answer` is empty unless KEY_BATCH. */
-int record_read_key(struct record_reader *reader, struct key_entry *entry, struct str *answer);
-/* 1: one event, its strings in the record and its lists in scratch; 0: no more; -1. */
-int record_read_event(struct record_reader *reader, struct arena *scratch,
-                      struct core_event *event);
+/* How many there are, and into a body as a snapshot holds them. */
+uint32_t keys_count(const struct session *session);
+void keys_encode(const struct session *session, struct buf *body);
 
 /* ---- commands.c */
 
 void commands_execute(struct shard *shard, struct session *session, struct request *request);
 void commands_delete(struct shard *shard, struct session *session, struct request *request);
+/* Ends a life: a tombstone, its feeds and waiters told. log_reserve_tombstone(RECORD_END_BYTES)
+ * must have said yes. */
+void commands_end(struct shard *shard, struct session *session);
+/* Where it has a ttl: puts it in the list of expiries, if it is not there. */
+void commands_expire(struct shard *shard, struct session *session);
 /* Whether one of the commands is a session.create. */
 bool commands_create(const struct request *request);
+/* Whether an event of this type changes who takes part in what. */
+bool commands_changes_membership(enum core_type type);
 void commands_free_spare(struct shard *shard);
 /* Where the session stands, into the reply. */
 void commands_stand(const struct session *session, struct request *request);
 
-/* ---- history.c */
+/* ---- trail.c: a session's records between a snapshot and some later place */
+
+struct trail_record {
+    struct log_record record; /* session and body in the trail's arena */
+    log_position position;
+};
+
+struct trail_target {
+    bool by_time;
+    uint64_t seq;  /* the state after this event … */
+    int64_t ts_ms; /* … or by_time: after the newest that is not later */
+};
+
+/*
+ * The way to a past state: the newest snapshot at or before the target, and the records behind it
+ * up to the next snapshot (or the head). Found by skips, then read back along `previous`.
+ */
+struct trail {
+    struct shard *shard;
+    /* In: */
+    log_position head; /* a record of the session to begin from, with all that lies before */
+    const struct record_skip
+        *skips; /* known snapshots before it, newest first; good during start */
+    uint32_t skips_n;
+    struct trail_target target;
+    bool newest; /* no target: what lies behind the newest snapshot */
+    void (*done)(struct trail *trail, int error); /* 0; -ENOENT: gone, see `oldest`; -EIO */
+    void *owner;
+    /* Out: */
+    struct trail_record base;     /* the snapshot; record.type 0: none, the life's beginning */
+    struct trail_record *records; /* behind it, oldest first */
+    uint32_t records_n;
+    uint64_t oldest; /* -ENOENT: oldest seq whose state can be had, 0: none */
+    /* Private to trail.c */
+    struct log_read read;
+    struct arena arena;
+    struct record_snapshot *node;   /* whose skips say where to go on; NULL: `skips` do */
+    uint64_t node_seq;              /* of that snapshot's state */
+    log_position node_at;           /* where it stands, if it has to be collected too */
+    log_position anchor;            /* read back from here on */
+    struct record_skip looking_for; /* the snapshot that is being read */
+    uint64_t gone_seq;              /* of the newest snapshot known to be gone */
+    log_position at;                /* the record that is being read */
+    int read_result, error;
+    bool read_ready, collecting, going, finished;
+    uint32_t records_cap;
+};
+
+/* For the committed history of a session in memory: sets head and skips. */
+void trail_of(struct trail *trail, const struct session *session);
+void trail_start(struct trail *trail);
+void trail_free(struct trail *trail);
+
+/* ---- past.c: the state as it stood */
+
+struct past {
+    struct shard *shard;
+    struct trail trail;                         /* in: head, skips, target, newest */
+    struct session *session;                    /* pinned; NULL when loading or listing */
+    uint64_t epoch;                             /* of the life */
+    struct request *request;                    /* the caller's own */
+    void *owner;                                /* the same */
+    void (*done)(struct past *past, int error); /* past_free is its business */
+    bool keys;                                  /* in: also the keys, into `into` */
+    struct session *into;
+    /* Out: */
+    struct core_session *core; /* taken by whoever sets it to NULL */
+    struct core_chain chain;
+    struct record_snapshot snapshot; /* what the newest snapshot says; ordinal 0: there is none */
+    struct record_skip snapshot_at;
+    uint64_t membership_seq;
+    uint64_t snapshot_bytes, since_bytes;
+    log_position last; /* the record with the newest event of the state */
+    log_position first;
+    /* Private */
+    struct chore chore;
+    uint32_t at; /* the record that comes next, or is being read */
+    struct record_reader reader;
+    bool open, reached;
+};
+
+struct past *past_new(struct shard *shard);
+void past_start(struct past *past);
+void past_free(struct past *past);
+/* Of a session in memory: pins it and sets what past_start needs for its committed history. */
+struct past *past_of(struct shard *shard, struct session *session, struct request *request);
+
+/* ---- history.c: a range of a session's events */
 
 struct history;
 /* One event, in order. False: enough. The event is good during the call. */
-typedef bool history_visit(struct history *history, const struct core_event *event);
+typedef bool history_visit(struct history *history, const struct core_event *event,
+                           struct str bytes);
 typedef void history_done(struct history *history, int error);
 
 struct history {
@@ -333,18 +650,29 @@ struct history {
     uint64_t after, until; /* events with after < seq <= until; until is committed */
     bool descending;
     history_visit *visit;
-    history_done *done; /* once; history_free is its business. error: 0 or -errno */
+    history_done *done; /* once; history_free is its business. error: 0 or -errno; -ENOENT: gone;
+                           -ESTALE: the session was deleted meanwhile */
     union {
         struct core_inbox inbox;
         struct frame_builder *frame;
         struct page *page;
+        void *owner;
     } u;
-    uint64_t last_seq; /* the caller's own */
-    bool full;         /* visit has said: enough */
+    uint64_t last_seq;       /* the caller's own */
+    bool full;               /* visit has said: enough */
+    uint64_t oldest;         /* -ENOENT: events after this seq can be had */
+    struct core_chain chain; /* before the first event that is visited, where chain is wanted */
+    bool chain_wanted;       /* then every visit finds it as of after its event. Ascending only */
     /* Private to history.c */
-    struct log_read read;
-    struct arena records;             /* of the chunk being collected */
-    struct history_record *collected; /* newest first while collecting */
+    struct trail trail;
+    struct chore chore;
+    uint32_t at; /* the record that comes next, or is being read */
+    struct record_reader reader;
+    bool open;
+    struct core_event *events; /* descending: of that record, as far as they have been read */
+    struct str *bytes;
+    uint32_t events_n;
+    bool turned; /* all of them have: they are visited, the last one first */
 };
 
 struct history *history_new(struct shard *shard, struct session *session, struct request *request);
@@ -357,10 +685,35 @@ void query_view(struct shard *shard, struct session *session, struct request *re
 void query_thread(struct shard *shard, struct session *session, struct request *request);
 void query_messages(struct shard *shard, struct session *session, struct request *request);
 void query_events(struct shard *shard, struct session *session, struct request *request);
-void query_list(struct shard *shard, struct request *request);
 void query_status(struct shard *shard, struct request *request);
 /* {"epoch","seq","ts", and `reset` where there is one, "state"} */
-void query_envelope(const struct session *session, const char *reset, struct buf *out);
+void query_envelope(const struct core_session *core, const char *reset, struct buf *out);
+
+/* ---- lists.c */
+
+void query_list(struct shard *shard, struct request *request);
+
+/* ---- past_queries.c */
+
+/* A view with `at`, a diff, a proof. */
+void query_past(struct shard *shard, struct session *session, struct request *request);
+void query_diff(struct shard *shard, struct session *session, struct request *request);
+void query_proof(struct shard *shard, struct session *session, struct request *request);
+/* Answers 400, 404 or 410 where `at` cannot be had of this session; else true and the target. */
+bool query_target(struct shard *shard, struct session *session, struct request *request,
+                  const struct request_at *at, const char *field, struct trail_target *target);
+/* "chain":"…","state_hash":"…" */
+void query_add_proof(const struct core_session *core, const struct core_chain *chain,
+                     struct buf *out);
+void query_add_chain(const struct core_chain *chain, struct buf *out); /* its hex digits */
+/* Answers for a past or a history that ended in `error`. */
+void query_gone(struct shard *shard, struct session *session, struct request *request,
+                const char *field, int error, uint64_t oldest);
+
+/* ---- export.c */
+
+void export_page(struct shard *shard, struct session *session, struct request *request);
+void import_page(struct shard *shard, struct session *session, struct request *request);
 
 /* ---- inbox.c */
 
@@ -398,8 +751,69 @@ void frame_builder_add(struct frame_builder *builder, unsigned wants,
 struct frame *frame_builder_take(struct frame_builder *builder);
 void frame_builder_free(struct frame_builder *builder);
 
+/* ---- forks.c */
+
+void fork_begin(struct shard *shard, struct session *session, struct request *request);
+void fork_pin(struct shard *shard, struct session *session, struct request *request);
+void fork_unpin(struct shard *shard, struct request *request);
+/* A life has ended: what it had pinned is let go, once none of its own forks need it. */
+void fork_ended(struct shard *shard, struct str id, uint64_t epoch);
+/* The highest seq that forks need of this life; 0: none. */
+uint64_t fork_pinned(const struct shard *shard, struct str id, uint64_t epoch);
+/* Whether there is one at all. */
+bool fork_is_pinned(const struct shard *shard, struct str id, uint64_t epoch);
+/* After recovery: counts the ended lives of which forks keep a part. */
+void forks_count_kept(struct shard *shard);
+/* The first that comes after it, in order; `pin`, `fork` may be keys alone. */
+struct pin *fork_pin_after(struct shard *shard, const struct pin *pin);
+struct fork *fork_after(struct shard *shard, const struct fork *fork);
+/* The tables. Adding what is there changes it. */
+void fork_add_pin(struct shard *shard, struct str parent, uint64_t epoch, struct str child,
+                  uint64_t child_epoch, uint64_t at);
+void fork_remove_pin(struct shard *shard, struct str parent, uint64_t epoch, struct str child,
+                     uint64_t child_epoch);
+struct fork *fork_add(struct shard *shard, struct str child, uint64_t epoch, struct str parent,
+                      uint64_t parent_epoch, uint64_t at);
+struct fork *fork_find(const struct shard *shard, struct str child, uint64_t epoch);
+/* At start: forgets forks that have ended and that nothing pins; whether there were some. */
+bool forks_sweep(struct shard *shard);
+void forks_free(struct shard *shard);
+
+/* ---- checkpoint.c */
+
+/* Begins one; it goes on as a chore. */
+void checkpoint_begin(struct shard *shard);
+void checkpoint_free(struct shard *shard);
+
 /* ---- recovery.c */
 
-int recovery_run(struct shard *shard, char *error, size_t error_size);
+int recovery_run(struct shard *shard, const struct shard_options *options, char *error,
+                 size_t error_size);
+
+/* ---- upkeep.c */
+
+void upkeep_turn(struct shard *shard);
+/* Milliseconds until it has something to do, -1: nothing. */
+int upkeep_tick(struct shard *shard);
+/* Begins nothing more; what can be cut short is. */
+void upkeep_stop(struct shard *shard);
+/* A checkpoint or a compaction is under way. */
+bool upkeep_busy(const struct shard *shard);
+void upkeep_free(struct shard *shard);
+/* REQUEST_KEEP: what of these lives is needed. */
+void upkeep_keep(struct shard *shard, struct request *request);
+/* A life has ended: its records are to go. `garbage` is copied. */
+void upkeep_add_garbage(struct shard *shard, const struct garbage *garbage);
+struct garbage *upkeep_garbage_after(struct shard *shard, uint64_t number);
+/* After recovery, which may find one twice: each once, the oldest first. */
+void upkeep_settle_garbage(struct shard *shard);
+/* A session with a ttl: to be looked at when it may be due. */
+void upkeep_expires(struct shard *shard, struct entry *entry, int64_t due_ms);
+/* Its life has ended. */
+void upkeep_never_expires(struct shard *shard, struct entry *entry);
+/* It could not be loaded: not to be tried again for a while. */
+void upkeep_unreadable(struct shard *shard, struct entry *entry);
+/* The first one that comes after (due_ms, number), in order; NULL: there is none. */
+struct expiry *upkeep_expiry_after(struct shard *shard, int64_t due_ms, uint64_t number);
 
 #endif

@@ -180,8 +180,19 @@ function checkBody(content, at, answer, what) {
   const type = mediaType(answer.headers['content-type']);
   assert.ok(content[type], `${what}: content type ${type} is not documented`);
   if (type === 'text/event-stream') return;
+  if (type === NDJSON) return checkLines(content[type].schema['x-lines'], answer.text, what);
   const body = type.endsWith('json') ? answer.json : answer.text;
   conforms(`${at}${pointer('content', type, 'schema')}`, body, what);
+}
+
+/** Lines that an export writes and an import takes. */
+function checkLines(schemas, text, what) {
+  assert.ok(text === '' || text.endsWith('\n'), `${what}: the last line is whole`);
+  text.split('\n').slice(0, -1).forEach((line, n) => {
+    const value = JSON.parse(line);
+    const schema = value.atoll ? schemas.header : schemas.event;
+    conforms(schema.$ref.slice(1), value, `${what}: line ${n + 1}`);
+  });
 }
 
 function checkRequest(request, answer, item, operation, at, what) {
@@ -193,6 +204,8 @@ function checkRequest(request, answer, item, operation, at, what) {
   const type = mediaType(request.type);
   if (!request.body?.length) return;
   assert.ok(operation.requestBody?.content[type], `${what}: took an undocumented body`);
+  const lines = operation.requestBody.content[type].schema['x-lines'];
+  if (lines) return checkLines(lines, request.body.toString(), `${what}: the request`);
   if (answer.json?.results) { // a batch: each command that was applied
     const commands = type === NDJSON
       ? request.body.toString().split('\n').filter((line) => line.trim())
@@ -356,7 +369,8 @@ export class Server {
       request.end(body);
     });
     const answer = await within(answered, `the answer to ${method} ${path}`, ANSWER_MS);
-    if (/json/.test(answer.headers['content-type'] ?? '') && answer.text !== '')
+    const kind = mediaType(answer.headers['content-type']);
+    if (kind?.endsWith('json') && kind !== NDJSON && answer.text !== '')
       answer.json = JSON.parse(answer.text);
     if (check) checkAnswer({ method, path, body, type }, answer);
     return answer;
@@ -376,7 +390,23 @@ export class Server {
       { type: NDJSON, ...options });
   }
 
-  async view(sid) { return expect(await this.get(`/v1/sessions/${sid}`), 200).json; }
+  async view(sid, query = '') {
+    return expect(await this.get(`/v1/sessions/${sid}${query}`), 200).json;
+  }
+  async proof(sid, query = '') {
+    return expect(await this.get(`/v1/sessions/${sid}/proof${query}`), 200).json;
+  }
+  async diff(sid, query) {
+    return expect(await this.get(`/v1/sessions/${sid}/diff${query}`), 200).json;
+  }
+  /** A fork of the session: its answer. */
+  async fork(sid, body, status = 201) {
+    return expect(await this.post(`/v1/sessions/${sid}/fork`, body), status).json;
+  }
+  /** The lines of an export, as text. */
+  async export(sid) {
+    return expect(await this.get(`/v1/sessions/${sid}/export`), 200).text;
+  }
   async events(sid) {
     const events = [];
     for (let after = 0; after !== null;) {
@@ -407,6 +437,38 @@ export class Server {
     ];
     const { json } = expect(await this.command(sid, commands), 200);
     assert.ok(json.results.every((r) => r.status === 200), JSON.stringify(json.results));
+    return sid;
+  }
+
+  /**
+   * Gives a session a past: agents come, speak, read, change threads and labels, and leave again.
+   * `rounds` of about ten events each; a second past, say in a fork, needs a `topic` of its own.
+   */
+  async live(sid, rounds, topic = 'side') {
+    for (let n = 0; n < rounds; n++) {
+      const thread = `${topic}-${n % 3}`;
+      const guest = `guest-${n % 5}`;
+      const commands = [
+        { type: 'message.send', thread: 'general', sender: 'ann', content: `round ${n} "ü\n`,
+          mentions: n % 2 ? ['bob'] : [], data: n % 3 ? { n, deep: [{}] } : null },
+        { type: 'agent.register', agent: guest, description: `of ${topic} ${n}`,
+          labels: { round: `${topic} ${n}`, 'a/b~c': 'x' } },
+        { type: 'thread.add', thread: 'general', agent: guest, by: 'ann', history: n % 2 === 0 },
+        { type: 'message.send', thread: 'general', sender: guest, content: 'here' },
+        { type: 'agent.update', agent: 'bob', status: n % 2 ? 'working' : 'waiting',
+          note: n % 4 ? `${topic} ${n}` : null, priority: n, labels: n % 2 ? { busy: 'yes' }
+            : { busy: null } },
+        { type: 'thread.create', thread: `${thread}-${n}`, creator: 'bob', name: thread,
+          participants: ['ann', guest] },
+        { type: 'message.send', thread: `${thread}-${n}`, sender: 'bob', content: 'aside' },
+        { type: 'thread.close', thread: `${thread}-${n}`, by: 'bob', summary: `done ${n}` },
+        { type: 'session.update', labels: n % 2 ? { phase: `${n}`, odd: 'yes' } : { odd: null } },
+        { type: 'thread.read', thread: 'general', agent: 'bob', upto: 4 + n },
+        { type: 'agent.leave', agent: guest },
+      ];
+      const { json } = expect(await this.lines(sid, commands), 200);
+      assert.ok(json.results.every((r) => r.status === 200), JSON.stringify(json.results));
+    }
     return sid;
   }
 

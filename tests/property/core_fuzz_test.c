@@ -26,6 +26,8 @@ static void use(struct run *run, struct core_session *s)
             core_apply(s, &event, &why);
     }
     core_view(s, &out);
+    core_diff(w->s, s, &out);
+    core_diff(s, w->s, &out);
     core_state_hash(s);
     buf_free(&out);
 }

@@ -234,6 +234,7 @@ static inline enum core_type a_type(struct generator *g, const struct core_sessi
         [CORE_AGENT_UPDATE] = 8,   [CORE_AGENT_LEAVE] = 1,    [CORE_THREAD_CREATE] = 12,
         [CORE_THREAD_ADD] = 12,    [CORE_THREAD_REMOVE] = 6,  [CORE_THREAD_CLOSE] = 2,
         [CORE_MESSAGE_SEND] = 60,  [CORE_THREAD_READ] = 16,   [CORE_INBOX_ACK] = 20,
+        [CORE_SESSION_FORK] = 2,
     };
     if (core_session_seq(s) == 0 && percent(g, 70))
         return CORE_SESSION_CREATE;
@@ -246,11 +247,31 @@ static inline enum core_type a_type(struct generator *g, const struct core_sessi
     }
 }
 
+/* One that is not refused, but for the id of its fork at times. */
+static inline void a_fork(struct generator *g, const struct core_session *s,
+                          struct core_command *command)
+{
+    static const char *const ids[] = {"f1", "f2", "f3", "s1"};
+    memset(command, 0, sizeof(*command));
+    command->type = CORE_SESSION_FORK;
+    command->f.session = str_of(ids[below(g, 4)]);
+    command->f.parent = core_session_id(s);
+    command->f.parent_epoch = core_session_epoch(s);
+    command->f.parent_seq = core_session_seq(s);
+    command->f.given = UINT64_C(1) << CORE_FIELD_SESSION | UINT64_C(1) << CORE_FIELD_PARENT |
+                       UINT64_C(1) << CORE_FIELD_PARENT_EPOCH |
+                       UINT64_C(1) << CORE_FIELD_PARENT_SEQ;
+}
+
 static inline void a_command(struct generator *g, const struct core_session *s,
                              struct core_command *command)
 {
     memset(command, 0, sizeof(*command));
     command->type = a_type(g, s);
+    if (command->type == CORE_SESSION_FORK && percent(g, 80)) {
+        a_fork(g, s, command);
+        return;
+    }
     const struct core_type_spec *spec = core_type_spec(command->type);
     for (int i = 0; i < spec->command_fields_n; i++) {
         const struct core_field_spec *field = &spec->command_fields[i];

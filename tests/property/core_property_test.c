@@ -239,6 +239,7 @@ static void each_type_can_break_and_go_on(void **state)
         "thread.close thread=x by=ada",
         "agent.leave agent=bob",
         "session.close",
+        "session.fork session=s2 parent=s1 parent_epoch=k3x9 parent_seq=13",
     };
     for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
         assert_int_equal(decide_line(w, lines[i]), CORE_EVENT);

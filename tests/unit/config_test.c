@@ -6,6 +6,7 @@
  */
 #include "server/cli.h"
 #include "server/config.h"
+#include "server/memory.h"
 #include "server/serve.h"
 
 #include <fcntl.h>
@@ -15,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -139,6 +141,13 @@ static void defaults_are_the_documented_ones(void **state)
     assert_int_equal(loaded.heartbeat_ms, 15000);
     assert_int_equal(loaded.write_timeout_ms, 60000);
     assert_int_equal(loaded.segment_size_bytes, 64 << 20);
+    assert_int_equal(loaded.checkpoint_bytes, 128 << 20);
+    assert_int_equal(loaded.idle_passivate_ms, 600000);
+    assert_int_equal(loaded.memory_bytes, memory_available_bytes() / 2);
+    assert_int_equal(loaded.retain_age_ms, 0);
+    assert_int_equal(loaded.retain_bytes, 0);
+    assert_int_equal(loaded.compact_after_ms, 600000);
+    assert_int_equal(loaded.compact_rate_bytes, 64 << 20);
     assert_int_equal(loaded.max_body_bytes, 1 << 20);
     assert_int_equal(loaded.max_batch_commands, 10000);
     assert_int_equal(loaded.max_batch_bytes, 16 << 20);
@@ -237,6 +246,64 @@ static void units_multiply(void **state)
     assert_int_equal(loaded.grace_ms, 3600000);
     assert_int_equal(loaded.heartbeat_ms, 100);
     assert_int_equal(loaded.write_timeout_ms, 120000);
+    assert_loads("--retain-age=30d", "--memory=3GiB", "--retain-bytes=2GB", NULL);
+    assert_int_equal(loaded.retain_age_ms, INT64_C(30) * 24 * 3600 * 1000);
+    assert_int_equal(loaded.memory_bytes, INT64_C(3) << 30);
+    assert_int_equal(loaded.retain_bytes, 2000000000);
+}
+
+static void history_options_come_from_every_source(void **state)
+{
+    (void)state;
+    write_file("idle_passivate: 1min\nmemory: 1GiB\ncompact_after: 0ms\n");
+    setenv("ATOLL_COMPACT_RATE", "1MiB", 1);
+    setenv("ATOLL_RETAIN_AGE", "7d", 1);
+    assert_loads("--config", file, "--checkpoint-bytes", "2MiB", "--memory", "2GiB", NULL);
+    unsetenv("ATOLL_COMPACT_RATE");
+    unsetenv("ATOLL_RETAIN_AGE");
+    assert_int_equal(loaded.idle_passivate_ms, 60000);
+    assert_int_equal(loaded.memory_bytes, INT64_C(2) << 30);
+    assert_int_equal(loaded.compact_after_ms, 0);
+    assert_int_equal(loaded.compact_rate_bytes, 1 << 20);
+    assert_int_equal(loaded.retain_age_ms, 7 * 24 * 3600 * 1000);
+    assert_int_equal(loaded.checkpoint_bytes, 2 << 20);
+}
+
+static void write_limit(const char *group, const char *text)
+{
+    char path[128];
+    snprintf(path, sizeof(path), "%s%s", directory, group);
+    assert_true(group[0] == '\0' || mkdir(path, 0700) == 0);
+    snprintf(path, sizeof(path), "%s%s/memory.max", directory, group);
+    FILE *out = fopen(path, "w");
+    assert_non_null(out);
+    assert_true(fputs(text, out) >= 0);
+    assert_int_equal(fclose(out), 0);
+}
+
+static void remove_limit(const char *group)
+{
+    char path[128];
+    snprintf(path, sizeof(path), "%s%s/memory.max", directory, group);
+    assert_int_equal(unlink(path), 0);
+    snprintf(path, sizeof(path), "%s%s", directory, group);
+    assert_true(group[0] == '\0' || rmdir(path) == 0);
+}
+
+static void memory_is_what_the_tightest_group_allows(void **state)
+{
+    (void)state;
+    assert_true(memory_group_bytes(directory, "/", "memory.max") == UINT64_MAX);
+    write_limit("", "9000\n");
+    write_limit("/a", "4000\n");
+    write_limit("/a/b", "max\n");
+    assert_int_equal(memory_group_bytes(directory, "/", "memory.max"), 9000);
+    assert_int_equal(memory_group_bytes(directory, "/a", "memory.max"), 4000);
+    assert_int_equal(memory_group_bytes(directory, "/a/b", "memory.max"), 4000);
+    assert_int_equal(memory_group_bytes(directory, "/elsewhere", "memory.max"), 9000);
+    remove_limit("/a/b");
+    remove_limit("/a");
+    remove_limit("");
 }
 
 static void enums_take_each_of_their_values(void **state)
@@ -271,11 +338,20 @@ static void bad_values_are_named_with_what_is_allowed(void **state)
                    "64MiB" SIZE_WORDS,
                    "--max-body", "99999999999GiB", NULL);
     assert_refused("--heartbeat: \"99ms\" is not allowed; must be a duration from 100ms to 1h "
-                   "(with ms, s, min, h)",
+                   "(with ms, s, min, h, d)",
                    "--heartbeat", "99ms", NULL);
     assert_refused("--grace: \"10\" is not allowed; must be a duration from 0ms to 1h "
-                   "(with ms, s, min, h)",
+                   "(with ms, s, min, h, d)",
                    "--grace", "10", NULL);
+    assert_refused("--retain-age: \"10m\" is not allowed; must be a duration from 0ms to 36500d "
+                   "(with ms, s, min, h, d)",
+                   "--retain-age", "10m", NULL);
+    assert_refused("--checkpoint-bytes: \"1023KiB\" is not allowed; must be a size from 1MiB to "
+                   "64GiB" SIZE_WORDS,
+                   "--checkpoint-bytes", "1023KiB", NULL);
+    assert_refused(
+        "--memory: \"half\" is not allowed; must be a size from 0 to 65536GiB" SIZE_WORDS,
+        "--memory", "half", NULL);
     assert_refused("--durability: \"commi\" is not allowed; must be commit or relaxed",
                    "--durability", "commi", NULL);
     assert_refused("--io: \"auto|uring\" is not allowed; must be auto or uring or posix",
@@ -601,6 +677,8 @@ int main(void)
         TEST(last_flag_wins_and_both_forms_work),
         TEST(empty_environment_variable_counts_as_not_set),
         TEST(units_multiply),
+        TEST(history_options_come_from_every_source),
+        TEST(memory_is_what_the_tightest_group_allows),
         TEST(enums_take_each_of_their_values),
         TEST(bad_values_are_named_with_what_is_allowed),
         TEST(bad_addresses_are_refused),

@@ -143,6 +143,12 @@ static inline void read_value(struct arena *a, const struct core_field_spec *spe
     f->given |= UINT64_C(1) << spec->field;
 }
 
+/* session.fork has no name for those outside. */
+static inline enum core_type command_named(struct str name)
+{
+    return str_equal(name, STR("session.fork")) ? CORE_SESSION_FORK : core_type_of_command(name);
+}
+
 static inline void read_command(struct arena *a, const char *line, struct core_command *command)
 {
     struct str rest = str_of(line);
@@ -150,7 +156,7 @@ static inline void read_command(struct arena *a, const char *line, struct core_c
     struct str name = {0};
     memset(command, 0, sizeof(*command));
     cut(&rest, ' ', &word);
-    command->type = core_type_of_command(word);
+    command->type = command_named(word);
     assert_int_not_equal(command->type, CORE_TYPE_NONE);
     const struct core_type_spec *spec = core_type_spec(command->type);
     while (cut(&rest, ' ', &word)) {
@@ -298,8 +304,10 @@ static inline void apply_operation(json_t *tree, json_t *operation)
     assert_true((value == NULL) == removes);
     assert_true(adds || at != NULL);
     if (json_is_array(parent)) {
-        if (adds)
-            assert_true(strcmp(key, "-") == 0 && json_array_append(parent, value) == 0);
+        if (adds && strcmp(key, "-") == 0)
+            assert_int_equal(json_array_append(parent, value), 0);
+        else if (adds)
+            assert_int_equal(json_array_insert(parent, strtoul(key, NULL, 10), value), 0);
         else if (removes)
             assert_int_equal(json_array_remove(parent, strtoul(key, NULL, 10)), 0);
         else
@@ -310,14 +318,19 @@ static inline void apply_operation(json_t *tree, json_t *operation)
     }
 }
 
+static inline void apply_operations(json_t *tree, struct buf *text)
+{
+    json_t *patch = parse(text);
+    for (size_t i = 0; i < json_array_size(patch); i++)
+        apply_operation(tree, json_array_get(patch, i));
+    json_decref(patch);
+}
+
 static inline void apply_patch(json_t *tree, const struct core_event *event)
 {
     struct buf text = {0};
     core_event_patch(event, &text);
-    json_t *patch = parse(&text);
-    for (size_t i = 0; i < json_array_size(patch); i++)
-        apply_operation(tree, json_array_get(patch, i));
-    json_decref(patch);
+    apply_operations(tree, &text);
 }
 
 /* What the view holds at a JSON Pointer; `expected` NULL: nothing. */

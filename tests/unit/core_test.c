@@ -23,7 +23,8 @@ static void a_session_is_created_with_labels_and_windows(void **state)
     assert_int_equal(core_session_seq(w->s), 1);
     assert_int_equal(core_session_created_ms(w->s), w->now_ms);
     expect_view(w, "",
-                "{\"id\":\"s1\",\"status\":\"open\",\"summary\":null,\"labels\":{\"env\":\"test\"},"
+                "{\"id\":\"s1\",\"parent\":null,\"status\":\"open\",\"summary\":null,\"labels\":{"
+                "\"env\":\"test\"},"
                 "\"created_at\":\"2026-01-02T03:04:05.678Z\",\"agents\":{},\"threads\":{}}");
 }
 

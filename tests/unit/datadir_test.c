@@ -1,120 +1,18 @@
 /*
  * datadir: a directory is made, found again, locked, and refused by name where anything about it
- * is not as it should be; nothing is changed in one that is refused.
+ * is not as it should be; nothing is changed in one that is refused, or opened to be read only.
  */
 #define _GNU_SOURCE 1
 
-#include "shards/datadir.h"
-#include "shards/log_format.h"
-#include "shards/manifest.h"
-#include "tests/unit/scratch.h"
+#include "tests/unit/datadir_fixture.h"
 
-#include <errno.h>
 #include <pthread.h>
-#include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <sys/file.h>
-#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
-#include <cmocka.h>
-
-#define SEGMENT_BYTES (UINT64_C(32) * 1024)
-
 enum { NOBODY = 65534 };
-
-struct fixture {
-    struct scratch scratch;
-    char path[128];
-    struct datadir_options options;
-    struct datadir *dir;
-    char error[512];
-};
-
-static int set_up(void **state)
-{
-    struct fixture *f = mem_alloc(sizeof(*f));
-    memset(f, 0, sizeof(*f));
-    scratch_make(&f->scratch, false);
-    snprintf(f->path, sizeof(f->path), "%s/data", f->scratch.path);
-    f->options =
-        (struct datadir_options){.path = f->path, .shards = 2, .segment_bytes = SEGMENT_BYTES};
-    *state = f;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    struct fixture *f = *state;
-    if (f->dir != NULL)
-        datadir_close(f->dir, false);
-    umount2(f->path, MNT_DETACH); /* of a test that did not get there */
-    scratch_remove(&f->scratch);
-    free(f);
-    return 0;
-}
-
-static const char *in_data(const struct fixture *f, const char *name)
-{
-    char path[64];
-    snprintf(path, sizeof(path), "data/%s", name);
-    return scratch_file(&f->scratch, path);
-}
-
-static void open_dir(struct fixture *f)
-{
-    if (datadir_open(&f->options, &f->dir, f->error, sizeof(f->error)) != 0)
-        fail_msg("%s", f->error);
-}
-
-static void close_dir(struct fixture *f, bool clean)
-{
-    datadir_close(f->dir, clean);
-    f->dir = NULL;
-}
-
-static struct datadir_segment add_segment(struct fixture *f, unsigned shard)
-{
-    struct datadir_segment segment;
-    assert_int_equal(datadir_add_segment(f->dir, shard, &segment), 0);
-    return segment;
-}
-
-static void assert_refused(struct fixture *f, int result, const char *what)
-{
-    struct datadir *dir = NULL;
-    assert_int_equal(datadir_open(&f->options, &dir, f->error, sizeof(f->error)), result);
-    assert_null(dir);
-    if (strncmp(f->error, f->path, strlen(f->path)) != 0 || strstr(f->error, what) == NULL)
-        fail_msg("\"%s\" does not begin with the path, or says nothing of \"%s\"", f->error, what);
-}
-
-/* A directory with two segments of shard 0 and one of shard 1: numbers 1, 3 and 2. */
-static void make_three_segments(struct fixture *f)
-{
-    open_dir(f);
-    add_segment(f, 0);
-    add_segment(f, 1);
-    add_segment(f, 0);
-    close_dir(f, false);
-}
-
-/* Rewrites the manifest by hand, with the right checksum. */
-static void change_manifest(struct fixture *f, void (*change)(struct manifest *m))
-{
-    struct manifest m = {0};
-    const char *what;
-    struct buf text = file_read(in_data(f, "manifest"));
-    assert_int_equal(manifest_parse(&m, buf_str(&text), &what), 0);
-    change(&m);
-    text.n = 0;
-    manifest_format(&m, &text);
-    file_write(in_data(f, "manifest"), text.p, text.n);
-    buf_free(&text);
-    manifest_free(&m);
-}
 
 /* Normal life. */
 
@@ -187,8 +85,12 @@ static void segments_are_found_again(void **state)
         assert_int_equal(found[i].generation, expected[i][1]);
         assert_int_equal(found[i].shard, expected[i][2]);
         assert_int_equal(found[i].bytes, expected[i][3]);
-        assert_int_equal(found[i].fd, datadir_segment_fd(f->dir, found[i].number));
-        assert_int_equal(datadir_segment_size(f->dir, found[i].number), found[i].bytes);
+        assert_int_equal(found[i].version, 0);
+        const struct datadir_file *file = datadir_hold(f->dir, found[i].number);
+        assert_non_null(file);
+        assert_int_equal(file->fd, found[i].fd);
+        assert_int_equal(file->bytes, found[i].bytes);
+        datadir_release(f->dir, file);
     }
     assert_int_equal(datadir_segments(f->dir, 1, 0, found, 8), 2);
     assert_int_equal(datadir_segments(f->dir, 1, 1, found, 8), 1);
@@ -196,16 +98,14 @@ static void segments_are_found_again(void **state)
     assert_int_equal(datadir_segments(f->dir, 1, 0, found, 1), 2);
 }
 
-static void there_is_no_fd_where_there_is_no_segment(void **state)
+static void there_is_nothing_to_hold_where_there_is_no_segment(void **state)
 {
     struct fixture *f = *state;
     open_dir(f);
     add_segment(f, 0);
     static const uint32_t none[] = {0, 2, 1023, 1024, 1 << 20, UINT32_MAX};
-    for (size_t i = 0; i < sizeof(none) / sizeof(none[0]); i++) {
-        assert_int_equal(datadir_segment_fd(f->dir, none[i]), -1);
-        assert_int_equal(datadir_segment_size(f->dir, none[i]), 0);
-    }
+    for (size_t i = 0; i < sizeof(none) / sizeof(none[0]); i++)
+        assert_null(datadir_hold(f->dir, none[i]));
 }
 
 static void a_new_segment_is_zeros_behind_its_header(void **state)
@@ -267,8 +167,10 @@ static void segments_are_added_from_many_threads(void **state)
     for (size_t seen = 0; seen < ALL;) {
         seen = 0;
         for (uint32_t number = 1; number <= ALL; number++) {
-            if (datadir_segment_fd(f->dir, number) >= 0) {
-                assert_int_equal(datadir_segment_size(f->dir, number), SEGMENT_BYTES);
+            const struct datadir_file *file = datadir_hold(f->dir, number);
+            if (file != NULL) {
+                assert_int_equal(file->bytes, SEGMENT_BYTES);
+                datadir_release(f->dir, file);
                 seen++;
             }
         }
@@ -290,18 +192,25 @@ static void segments_are_added_from_many_threads(void **state)
 static void left_overs_are_removed_and_nothing_else(void **state)
 {
     struct fixture *f = *state;
-    static const char *const ours[] = {"segment-00000009.log", "segment-00000010.log"};
-    static const char *const theirs[] = {"segment-9.log", "segment-00000001.log.bak", "notes",
-                                         "segment-00000000.log", "segment-12345678.log"};
+    static const char *const ours[] = {"segment-00000009.log",    "segment-00000010.log",
+                                       "segment-00000001.1.log",  "segment-00000009.12.log",
+                                       "checkpoint-00000001.dat", "checkpoint-4294967295.dat"};
+    static const char *const theirs[] = {
+        "segment-9.log",           "segment-00000001.log.bak", "notes",
+        "segment-00000000.log",    "segment-12345678.log",     "segment-00000001.0.log",
+        "segment-00000001.01.log", "segment-00000001.x.log",   "checkpoint-1.dat",
+        "checkpoint-00000000.dat", "checkpoint-00000001.log"};
+    const size_t ours_n = sizeof(ours) / sizeof(ours[0]);
+    const size_t theirs_n = sizeof(theirs) / sizeof(theirs[0]);
     make_three_segments(f);
-    for (size_t i = 0; i < 2; i++)
+    for (size_t i = 0; i < ours_n; i++)
         file_write(in_data(f, ours[i]), "x", 1);
-    for (size_t i = 0; i < 5; i++)
+    for (size_t i = 0; i < theirs_n; i++)
         file_write(in_data(f, theirs[i]), "x", 1);
     open_dir(f);
-    for (size_t i = 0; i < 2; i++)
+    for (size_t i = 0; i < ours_n; i++)
         assert_false(file_exists(in_data(f, ours[i])));
-    for (size_t i = 0; i < 5; i++)
+    for (size_t i = 0; i < theirs_n; i++)
         assert_true(file_exists(in_data(f, theirs[i])));
     assert_int_equal(datadir_segments(f->dir, 0, 0, NULL, 0), 3);
 }
@@ -414,12 +323,16 @@ static void segments_without_a_manifest_are_refused(void **state)
     assert_true(file_exists(in_data(f, "segment-00000001.log")));
 }
 
-static void a_newer_manifest_is_refused_whatever_it_says(void **state)
+static void a_manifest_of_another_format_is_refused_by_its_version_whatever_it_says(void **state)
 {
     struct fixture *f = *state;
     make_three_segments(f);
-    file_write(in_data(f, "manifest"), "atoll-data 2\nsomething new\n", 27);
-    assert_refused(f, -EPROTONOSUPPORT, "manifest was written by a newer version");
+    file_write(in_data(f, "manifest"), "atoll-data 3\nsomething new\n", 27);
+    assert_refused(f, -EPROTONOSUPPORT,
+                   "manifest was written by a newer Atoll: format 3, this program reads 2");
+    file_write(in_data(f, "manifest"), "atoll-data 1\nsomething old\n", 27);
+    assert_refused(f, -EPROTONOSUPPORT,
+                   "manifest was written by an older Atoll: format 1, this program reads 2");
     assert_true(file_exists(in_data(f, "segment-00000001.log")));
 }
 
@@ -432,7 +345,7 @@ static void any_flipped_bit_in_the_manifest_is_refused(void **state)
         struct datadir *dir = NULL;
         flip(&text.p[bit / 8], 1 << bit % 8);
         file_write(in_data(f, "manifest"), text.p, text.n);
-        assert_true(datadir_open(&f->options, &dir, f->error, sizeof(f->error)) < 0);
+        assert_true(try_open(f, &dir) < 0);
         assert_non_null(strstr(f->error, "data/manifest "));
         flip(&text.p[bit / 8], 1 << bit % 8);
     }
@@ -449,7 +362,7 @@ static void a_manifest_of_any_other_length_is_refused(void **state)
     for (size_t n = 0; n < text.n; n++) {
         struct datadir *dir = NULL;
         file_write(in_data(f, "manifest"), text.p, n);
-        assert_true(datadir_open(&f->options, &dir, f->error, sizeof(f->error)) < 0);
+        assert_true(try_open(f, &dir) < 0);
     }
     buf_add_byte(&text, '\n');
     file_write(in_data(f, "manifest"), text.p, text.n);
@@ -472,6 +385,11 @@ static void segment_of_the_future(struct manifest *m)
     m->segments[0].generation = 9;
 }
 
+static void segment_of_a_shard_too_many(struct manifest *m)
+{
+    m->segments[0].shard = 2;
+}
+
 static void end_behind_its_segment(struct manifest *m)
 {
     struct datadir_end end = {.segment = 1, .offset = SEGMENT_BYTES + 8, .batch = 1};
@@ -479,17 +397,62 @@ static void end_behind_its_segment(struct manifest *m)
     manifest_set_end(m, 1, 0, &end);
 }
 
+static void end_nowhere_with_a_batch(struct manifest *m)
+{
+    struct datadir_end end = {.batch = 1};
+    m->clean = true;
+    manifest_set_end(m, 1, 0, &end);
+}
+
+static void checkpoint_zero(struct manifest *m)
+{
+    struct datadir_checkpoint checkpoint = {.bytes = 1};
+    manifest_set_checkpoint(m, 1, 0, &checkpoint);
+}
+
+static void checkpoint_in_another_log(struct manifest *m)
+{
+    struct datadir_checkpoint checkpoint = {
+        .number = 1, .bytes = 1, .from = {.segment = 2, .offset = 4096, .batch = 1}};
+    manifest_set_checkpoint(m, 1, 0, &checkpoint);
+}
+
+static void checkpoint_of_a_shard_too_many(struct manifest *m)
+{
+    struct datadir_checkpoint checkpoint = {.number = 1, .bytes = 1};
+    manifest_set_checkpoint(m, 1, 2, &checkpoint);
+}
+
 static void too_many_shards(struct manifest *m)
 {
     m->shards = DATADIR_SHARDS_MAX + 1;
 }
 
+static void no_shards(struct manifest *m)
+{
+    m->shards = 0;
+}
+
+static void no_generation(struct manifest *m)
+{
+    m->generation = 0;
+}
+
 static void a_manifest_that_makes_no_sense_is_refused_though_its_checksum_is_right(void **state)
 {
     struct fixture *f = *state;
-    void (*const changes[])(struct manifest *) = {segment_zero, segment_twice,
-                                                  segment_of_the_future, end_behind_its_segment,
-                                                  too_many_shards};
+    void (*const changes[])(struct manifest *) = {segment_zero,
+                                                  segment_twice,
+                                                  segment_of_the_future,
+                                                  segment_of_a_shard_too_many,
+                                                  end_behind_its_segment,
+                                                  end_nowhere_with_a_batch,
+                                                  checkpoint_zero,
+                                                  checkpoint_in_another_log,
+                                                  checkpoint_of_a_shard_too_many,
+                                                  too_many_shards,
+                                                  no_shards,
+                                                  no_generation};
     make_three_segments(f);
     struct buf text = file_read(in_data(f, "manifest"));
     for (size_t i = 0; i < sizeof(changes) / sizeof(changes[0]); i++) {
@@ -498,6 +461,7 @@ static void a_manifest_that_makes_no_sense_is_refused_though_its_checksum_is_rig
         file_write(in_data(f, "manifest"), text.p, text.n);
     }
     buf_free(&text);
+    open_dir(f);
 }
 
 static void a_missing_segment_is_refused(void **state)
@@ -506,6 +470,8 @@ static void a_missing_segment_is_refused(void **state)
     make_three_segments(f);
     assert_int_equal(unlink(in_data(f, "segment-00000002.log")), 0);
     assert_refused(f, -ENOENT, "segment-00000002.log is missing");
+    assert_non_null(strstr(f->error, "`atoll verify` tells"));
+    assert_names(f, " lock manifest manifest.next segment-00000001.log segment-00000003.log");
 }
 
 static void a_segment_of_another_size_is_refused(void **state)
@@ -528,14 +494,19 @@ static void segments_that_were_swapped_are_refused(void **state)
     buf_free(&one);
 }
 
-static void a_newer_segment_is_refused(void **state)
+static void a_segment_of_another_format_is_refused_by_its_version(void **state)
 {
     struct fixture *f = *state;
     uint32_t version = LOG_FORMAT_VERSION + 1;
+    size_t at = offsetof(struct log_segment_header, version);
     make_three_segments(f);
-    file_patch(in_data(f, "segment-00000003.log"), offsetof(struct log_segment_header, version),
-               &version, sizeof(version));
-    assert_refused(f, -EIO, "segment-00000003.log was written by a newer version");
+    file_patch(in_data(f, "segment-00000003.log"), at, &version, sizeof(version));
+    assert_refused(f, -EPROTONOSUPPORT,
+                   "segment-00000003.log was written by a newer Atoll: segment format 3, this "
+                   "program reads 2");
+    version = 1;
+    file_patch(in_data(f, "segment-00000003.log"), at, &version, sizeof(version));
+    assert_refused(f, -EPROTONOSUPPORT, "an older Atoll: segment format 1, this program reads 2");
 }
 
 /* Runs `open` as a user who may not look into the directory. */
@@ -550,7 +521,7 @@ static void an_unreadable_directory_is_refused(void **state)
         struct datadir *dir;
         if (geteuid() == 0 && seteuid(NOBODY) != 0)
             _exit(2);
-        int result = datadir_open(&f->options, &dir, f->error, sizeof(f->error));
+        int result = try_open(f, &dir);
         bool named = strstr(f->error, f->path) != NULL && strstr(f->error, "Permission") != NULL;
         _exit(result == -EACCES && named ? 0 : 1);
     }
@@ -572,7 +543,7 @@ static pid_t hold_in_child(struct fixture *f, int *release)
     if (child == 0) {
         struct datadir *dir;
         close(to_child[1]);
-        if (datadir_open(&f->options, &dir, f->error, sizeof(f->error)) != 0)
+        if (try_open(f, &dir) != 0)
             _exit(1);
         if (write(from_child[1], "x", 1) != 1 || read(to_child[0], &byte, 1) != 0)
             _exit(1);
@@ -606,6 +577,116 @@ static void a_directory_in_use_is_refused_until_it_is_free(void **state)
     assert_int_equal(status, 0);
 }
 
+/* Only looked at. */
+
+/* All there is to see of a directory: its files' names, and what is in them. */
+static struct buf everything_in(const struct fixture *f)
+{
+    struct buf all = list_names(f);
+    struct buf names = list_names(f);
+    for (char *name = strtok(names.p, " "); name != NULL; name = strtok(NULL, " ")) {
+        struct buf file = file_read(in_data(f, name));
+        buf_add(&all, file.p, file.n);
+        buf_free(&file);
+    }
+    buf_free(&names);
+    return all;
+}
+
+static void assert_unchanged_by_looking(struct fixture *f)
+{
+    struct buf before = everything_in(f);
+    f->options.read_only = true;
+    open_dir(f);
+    assert_int_equal(datadir_segments(f->dir, 1, 0, NULL, 0), 2);
+    struct datadir_end end = {0};
+    datadir_set_end(f->dir, 1, 0, &end); /* as found out, for whoever has opened it */
+    assert_true(datadir_get_end(f->dir, 1, 0, &end));
+    close_dir(f, true);
+    struct buf after = everything_in(f);
+    assert_int_equal(before.n, after.n);
+    assert_memory_equal(before.p, after.p, after.n);
+    buf_free(&before);
+    buf_free(&after);
+}
+
+static void looking_changes_nothing(void **state)
+{
+    struct fixture *f = *state;
+    make_three_segments(f);
+    file_write(in_data(f, "segment-00000009.log"), "x", 1);
+    file_write(in_data(f, "checkpoint-00000009.dat"), "x", 1);
+    assert_unchanged_by_looking(f);
+    assert_int_equal(unlink(in_data(f, "manifest.next")), 0);
+    assert_int_equal(unlink(in_data(f, "lock")), 0);
+    assert_unchanged_by_looking(f);
+}
+
+static void looking_goes_on_where_a_segment_or_checkpoint_is_missing(void **state)
+{
+    struct fixture *f = *state;
+    struct datadir_segment found[2];
+    struct datadir_checkpoint checkpoint;
+    make_three_segments(f);
+    open_dir(f);
+    assert_int_equal(make_checkpoint(f, 0, 'c', 10), 0);
+    close_dir(f, false);
+    assert_int_equal(unlink(in_data(f, "segment-00000003.log")), 0);
+    assert_int_equal(unlink(in_data(f, "checkpoint-00000001.dat")), 0);
+    assert_refused(f, -ENOENT, "segment-00000003.log is missing");
+    f->options.read_only = true;
+    open_dir(f);
+    assert_int_equal(datadir_segments(f->dir, 1, 0, found, 2), 2);
+    assert_int_equal(found[1].number, 3);
+    assert_int_equal(found[1].fd, -1);
+    assert_null(datadir_hold(f->dir, 3));
+    const struct datadir_file *file = datadir_hold(f->dir, 1);
+    assert_non_null(file);
+    datadir_release(f->dir, file);
+    assert_true(datadir_get_checkpoint(f->dir, 1, 0, &checkpoint));
+    assert_int_equal(datadir_open_checkpoint(f->dir, &checkpoint), -ENOENT);
+}
+
+static void looking_says_what_the_last_run_left(void **state)
+{
+    struct fixture *f = *state;
+    make_three_segments(f);
+    f->options.read_only = true;
+    f->options.shards = 7; /* is not looked at */
+    open_dir(f);
+    assert_int_equal(datadir_recover_generation(f->dir), 1);
+    assert_int_equal(datadir_generation(f->dir), 1);
+    assert_int_equal(datadir_recover_shards(f->dir), 2);
+    assert_int_equal(datadir_shards(f->dir), 2);
+    assert_int_equal(datadir_starts(f->dir), 1);
+    assert_false(datadir_was_clean(f->dir));
+    assert_int_equal(datadir_bytes(f->dir), 3 * SEGMENT_BYTES);
+}
+
+static void looking_at_what_is_no_data_directory_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    f->options.read_only = true;
+    assert_refused(f, -ENOENT, "cannot be opened");
+    assert_false(file_exists(f->path));
+    assert_int_equal(mkdir(f->path, 0700), 0);
+    assert_refused(f, -ENOENT, "is no data directory");
+    assert_names(f, "");
+}
+
+static void looking_at_a_directory_in_use_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    int release, status;
+    make_three_segments(f);
+    pid_t child = hold_in_child(f, &release);
+    f->options.read_only = true;
+    assert_refused(f, -EBUSY, "lock is locked");
+    close(release);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
 /* No room. */
 
 static void a_segment_that_cannot_be_made_leaves_nothing_behind(void **state)
@@ -626,7 +707,7 @@ static void a_segment_that_cannot_be_made_leaves_nothing_behind(void **state)
     assert_int_equal(result, -EFBIG);
     assert_false(file_exists(in_data(f, "segment-00000002.log")));
     assert_int_equal(datadir_segments(f->dir, 0, 0, NULL, 0), 1);
-    assert_int_equal(datadir_segment_fd(f->dir, 2), -1);
+    assert_null(datadir_hold(f->dir, 2));
     close_dir(f, false);
     open_dir(f);
     assert_int_equal(datadir_segments(f->dir, 0, 0, NULL, 0), 1);
@@ -649,7 +730,8 @@ static void a_full_disk_leaves_nothing_behind(void **state)
     assert_in_range(count, 3, 6);
     assert_int_equal(datadir_segments(f->dir, 0, 0, NULL, 0), count);
     char name[32];
-    datadir_segment_name((uint32_t)count + 1, name);
+    struct datadir_segment missing = {.number = (uint32_t)count + 1};
+    datadir_segment_name(&missing, name);
     assert_false(file_exists(in_data(f, name)));
     close_dir(f, true);
     open_dir(f);
@@ -696,7 +778,7 @@ int main(void)
         TEST(starts_are_counted_and_the_hash_key_stays),
         TEST(a_new_shard_count_begins_a_generation),
         TEST(segments_are_found_again),
-        TEST(there_is_no_fd_where_there_is_no_segment),
+        TEST(there_is_nothing_to_hold_where_there_is_no_segment),
         TEST(a_new_segment_is_zeros_behind_its_header),
         TEST(segments_of_impossible_sizes_are_refused),
         TEST(segments_are_added_from_many_threads),
@@ -709,16 +791,21 @@ int main(void)
         TEST(a_directory_of_someone_else_is_refused_and_not_touched),
         TEST(a_foreign_manifest_is_refused_and_not_touched),
         TEST(segments_without_a_manifest_are_refused),
-        TEST(a_newer_manifest_is_refused_whatever_it_says),
+        TEST(a_manifest_of_another_format_is_refused_by_its_version_whatever_it_says),
         TEST(any_flipped_bit_in_the_manifest_is_refused),
         TEST(a_manifest_of_any_other_length_is_refused),
         TEST(a_manifest_that_makes_no_sense_is_refused_though_its_checksum_is_right),
         TEST(a_missing_segment_is_refused),
         TEST(a_segment_of_another_size_is_refused),
         TEST(segments_that_were_swapped_are_refused),
-        TEST(a_newer_segment_is_refused),
+        TEST(a_segment_of_another_format_is_refused_by_its_version),
         TEST(an_unreadable_directory_is_refused),
         TEST(a_directory_in_use_is_refused_until_it_is_free),
+        TEST(looking_changes_nothing),
+        TEST(looking_goes_on_where_a_segment_or_checkpoint_is_missing),
+        TEST(looking_says_what_the_last_run_left),
+        TEST(looking_at_what_is_no_data_directory_is_refused),
+        TEST(looking_at_a_directory_in_use_is_refused),
         TEST(a_segment_that_cannot_be_made_leaves_nothing_behind),
         TEST(a_full_disk_leaves_nothing_behind),
         TEST(a_full_disk_does_not_keep_from_starting),

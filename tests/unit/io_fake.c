@@ -20,6 +20,7 @@ struct io_fake {
     bool automatic;
     uint64_t now_ns;
     unsigned syncs;
+    unsigned reads;
     struct pending *pending; /* the first `submitted` of `count` are */
     size_t count;
     size_t submitted;
@@ -90,6 +91,14 @@ static unsigned fake_reap(struct io *io)
     return io_finish_all(io, &done);
 }
 
+/* Nothing happens by itself, so waiting is to let all of it happen. */
+static void fake_wait(struct io *io)
+{
+    struct io_fake *fake = fake_of(io);
+    while (fake->submitted != 0)
+        io_fake_complete(fake, 0);
+}
+
 static void fake_free(struct io *io)
 {
     struct io_fake *fake = fake_of(io);
@@ -110,6 +119,7 @@ static const struct io_ops fake_ops = {
     .job = fake_job,
     .submit = fake_submit,
     .reap = fake_reap,
+    .wait = fake_wait,
     .free = fake_free,
     .now_ns = fake_now_ns,
 };
@@ -174,6 +184,11 @@ unsigned io_fake_syncs(const struct io_fake *fake)
     return fake->syncs;
 }
 
+unsigned io_fake_reads(const struct io_fake *fake)
+{
+    return fake->reads;
+}
+
 static struct pending take(struct io_fake *fake, size_t index)
 {
     assert(index < fake->submitted);
@@ -221,8 +236,9 @@ static int64_t do_append(struct io_fake *fake, const struct io_append *append)
     return 0;
 }
 
-static int64_t do_read(const struct io_read *request)
+static int64_t do_read(struct io_fake *fake, const struct io_read *request)
 {
+    fake->reads++;
     ssize_t n = pread(request->fd, request->buf, request->size, (off_t)request->offset);
     return n < 0 ? -errno : n;
 }
@@ -235,7 +251,7 @@ void io_fake_complete(struct io_fake *fake, size_t index)
     if (pending.kind == IO_FAKE_APPEND)
         result = do_append(fake, pending.request);
     else if (pending.kind == IO_FAKE_READ)
-        result = do_read(pending.request);
+        result = do_read(fake, pending.request);
     else
         result = job->run(job);
     finish_with(fake, pending, result);

@@ -4,7 +4,7 @@
  *
  * Normal path: what has been submitted lies there, numbered from 0 in the order of submission; the
  * test completes any of it (the numbers behind it then move up), well or badly; io's reap runs the
- * callbacks in the order of completion.
+ * callbacks in the order of completion. Slow jobs are jobs like the others.
  *
  * A crash is to free it: what has not been completed has not happened.
  */
@@ -36,6 +36,8 @@ const struct io_read *io_fake_read(const struct io_fake *fake, size_t index);
 size_t io_fake_find(const struct io_fake *fake, enum io_fake_kind kind);
 /* Syncs completed well so far. */
 unsigned io_fake_syncs(const struct io_fake *fake);
+/* Reads completed so far. */
+unsigned io_fake_reads(const struct io_fake *fake);
 
 /* Does it, and completes it with what came of it. */
 void io_fake_complete(struct io_fake *fake, size_t index);

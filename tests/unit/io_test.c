@@ -169,6 +169,7 @@ struct noted_job {
     int answer;
     int result;
     unsigned place;
+    bool has_run;
     pthread_t ran_on;
     sem_t *waits_for;
 };
@@ -176,6 +177,7 @@ struct noted_job {
 static int run_job(struct io_job *job)
 {
     struct noted_job *noted = job->owner;
+    noted->has_run = true;
     noted->ran_on = pthread_self();
     if (noted->waits_for != NULL)
         sem_wait(noted->waits_for);
@@ -190,12 +192,24 @@ static void note_job(struct io_job *job, int result)
     noted->place = ++order;
 }
 
+static void start_some_job(struct io *io, struct noted_job *noted, bool slow, int answer,
+                           sem_t *waits_for)
+{
+    *noted =
+        (struct noted_job){.job = {.run = run_job, .done = note_job, .owner = noted, .slow = slow},
+                           .answer = answer,
+                           .waits_for = waits_for};
+    io->ops->job(io, &noted->job);
+}
+
 static void start_job(struct io *io, struct noted_job *noted, int answer, sem_t *waits_for)
 {
-    *noted = (struct noted_job){.job = {.run = run_job, .done = note_job, .owner = noted},
-                                .answer = answer,
-                                .waits_for = waits_for};
-    io->ops->job(io, &noted->job);
+    start_some_job(io, noted, false, answer, waits_for);
+}
+
+static void start_slow_job(struct io *io, struct noted_job *noted, int answer, sem_t *waits_for)
+{
+    start_some_job(io, noted, true, answer, waits_for);
 }
 
 static char *pattern(size_t size, unsigned salt)
@@ -257,15 +271,16 @@ static void the_fd_falls_silent_when_all_is_done(void **state)
 {
     struct fixture *f = fixture_of(state);
     struct noted_append append;
-    struct noted_job job;
+    struct noted_job job, slow;
     for (int i = 0; i < 100; i++) {
         start_append(f->io, &append, f->fd, "x", 1, 0, 0);
         start_job(f->io, &job, 0, NULL);
+        start_slow_job(f->io, &slow, 0, NULL);
         finish(f->io);
         unsigned late = 0;
         for (; poll_now(f->io) != 0; late++)
             assert_int_equal(f->io->ops->reap(f->io), 0);
-        assert_in_range(late, 0, 2);
+        assert_in_range(late, 0, 3);
     }
 }
 
@@ -486,15 +501,120 @@ static void a_long_job_delays_no_commit(void **state)
     sem_destroy(&let_go);
 }
 
+/* The first slow job stands still; only what is not slow can end the waiting. */
+static void a_slow_job_delays_nothing_but_slow_jobs(void **state)
+{
+    struct fixture *f = fixture_of(state);
+    struct noted_job slow, slow_behind, job;
+    struct noted_append append;
+    struct noted_read read;
+    char in[4];
+    sem_t let_go;
+    sem_init(&let_go, 0, 0);
+    start_slow_job(f->io, &slow, 1, &let_go);
+    start_slow_job(f->io, &slow_behind, 2, NULL);
+    start_job(f->io, &job, 3, NULL);
+    start_append(f->io, &append, f->fd, "x", 1, 0, 1);
+    start_read(f->io, &read, f->fd, in, sizeof(in), 1000);
+    f->io->ops->submit(f->io);
+    while (job.place == 0 || append.place == 0 || read.place == 0) {
+        if (f->io->ops->reap(f->io) == 0)
+            f->io->ops->wait(f->io);
+    }
+    assert_int_equal(job.result, 3);
+    assert_int_equal(append.result, 0);
+    assert_int_equal(read.result, 0);
+    assert_int_equal(f->io->in_flight, 2);
+    assert_int_equal(slow.place, 0);
+    assert_int_equal(slow_behind.place, 0);
+    sem_post(&let_go);
+    finish(f->io);
+    assert_int_equal(slow.result, 1);
+    assert_int_equal(slow_behind.result, 2);
+    assert_true(slow_behind.place > slow.place);
+    sem_destroy(&let_go);
+}
+
+static void slow_jobs_run_in_order_on_a_thread_of_their_own(void **state)
+{
+    enum { COUNT = 50 };
+    struct fixture *f = fixture_of(state);
+    struct noted_job slow[COUNT], jobs[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+        start_slow_job(f->io, &slow[i], -i, NULL);
+        start_job(f->io, &jobs[i], i, NULL);
+        if (i % 7 == 0)
+            f->io->ops->submit(f->io);
+    }
+    finish(f->io);
+    for (int i = 0; i < COUNT; i++) {
+        assert_int_equal(slow[i].result, -i);
+        assert_int_equal(jobs[i].result, i);
+        assert_true(pthread_equal(slow[i].ran_on, slow[0].ran_on));
+        assert_false(pthread_equal(slow[i].ran_on, jobs[i].ran_on));
+        assert_false(pthread_equal(slow[i].ran_on, pthread_self()));
+        assert_true(i == 0 || slow[i].place > slow[i - 1].place);
+    }
+}
+
+/* Nothing else can end the waiting here. */
+static void waiting_ends_with_a_slow_job(void **state)
+{
+    struct fixture *f = fixture_of(state);
+    struct noted_job slow;
+    start_slow_job(f->io, &slow, 4, NULL);
+    f->io->ops->submit(f->io);
+    do
+        f->io->ops->wait(f->io);
+    while (f->io->ops->reap(f->io) == 0);
+    assert_int_equal(slow.result, 4);
+    assert_int_equal(f->io->in_flight, 0);
+}
+
+/* A stack that fits into no address space is one that no thread can be given. */
+static size_t set_default_stack(size_t bytes)
+{
+    pthread_attr_t attr;
+    size_t before;
+    assert_int_equal(pthread_getattr_default_np(&attr), 0);
+    assert_int_equal(pthread_attr_getstacksize(&attr, &before), 0);
+    assert_int_equal(pthread_attr_setstacksize(&attr, bytes), 0);
+    assert_int_equal(pthread_setattr_default_np(&attr), 0);
+    pthread_attr_destroy(&attr);
+    return before;
+}
+
+static void without_a_thread_slow_jobs_fail_and_later_ones_try_anew(void **state)
+{
+    struct fixture *f = fixture_of(state);
+    struct noted_job refused[2], job, later;
+    size_t stack = set_default_stack((size_t)1 << 60);
+    start_slow_job(f->io, &refused[0], 1, NULL);
+    start_job(f->io, &job, 2, NULL);
+    start_slow_job(f->io, &refused[1], 3, NULL);
+    f->io->ops->submit(f->io);
+    set_default_stack(stack);
+    finish(f->io);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(refused[i].result, -EAGAIN);
+        assert_false(refused[i].has_run);
+    }
+    assert_int_equal(job.result, 2);
+    start_slow_job(f->io, &later, 4, NULL);
+    finish(f->io);
+    assert_int_equal(later.result, 4);
+}
+
 static void freeing_waits_for_what_is_in_flight(void **state)
 {
     struct fixture *f = fixture_of(state);
     enum { COUNT = 300 };
     struct noted_append *appends = mem_alloc(COUNT * sizeof(*appends));
-    struct noted_job job;
+    struct noted_job job, slow;
     for (size_t i = 0; i < COUNT; i++)
         start_append(f->io, &appends[i], f->fd, "0123456789abcdef", 16, i * 16, 0);
     start_job(f->io, &job, 5, NULL);
+    start_slow_job(f->io, &slow, 6, NULL);
     f->io->ops->free(f->io);
     f->io = NULL;
     struct buf file = file_read(scratch_file(&f->scratch, "file"));
@@ -505,6 +625,8 @@ static void freeing_waits_for_what_is_in_flight(void **state)
     }
     assert_int_equal(job.place, 0);
     assert_int_equal(job.job.result, 5);
+    assert_int_equal(slow.place, 0);
+    assert_int_equal(slow.job.result, 6);
     buf_free(&file);
     free(appends);
 }
@@ -543,6 +665,10 @@ int main(void)
         TEST(a_write_that_cannot_be_finished_fails),
         TEST(jobs_run_on_another_thread_in_order),
         TEST(a_long_job_delays_no_commit),
+        TEST(a_slow_job_delays_nothing_but_slow_jobs),
+        TEST(slow_jobs_run_in_order_on_a_thread_of_their_own),
+        TEST(waiting_ends_with_a_slow_job),
+        TEST(without_a_thread_slow_jobs_fail_and_later_ones_try_anew),
         TEST(freeing_waits_for_what_is_in_flight),
         TEST(the_clock_goes_forward),
     };

@@ -78,7 +78,7 @@ static void face_errors_have_their_status(void **state)
     assert_int_equal(problem_status(PROBLEM_E_NOT_ACCEPTABLE), 406);
     assert_int_equal(problem_status(PROBLEM_E_FORBIDDEN_HOST), 403);
     assert_int_equal(problem_status(PROBLEM_E_FORBIDDEN_ORIGIN), 403);
-    assert_int_equal(problem_status(PROBLEM_E_GONE), 410);
+    assert_int_equal(problem_status(REQUEST_E_GONE), 410);
     assert_int_equal(problem_status(PROBLEM_E_UNSUPPORTED_MEDIA_TYPE), 415);
     assert_int_equal(problem_status(REQUEST_E_NO_SPACE), 507);
     assert_int_equal(problem_status(CORE_E_TOO_LARGE), 413);

@@ -71,6 +71,11 @@ static void every_route_is_found(void **state)
         {"POST", "/v1/sessions/s/commands", ROUTE_COMMANDS},
         {"GET", "/v1/sessions/s/stream", ROUTE_STREAM},
         {"GET", "/v1/sessions/s/events", ROUTE_EVENTS},
+        {"GET", "/v1/sessions/s/diff?from=1", ROUTE_DIFF},
+        {"GET", "/v1/sessions/s/proof", ROUTE_PROOF},
+        {"POST", "/v1/sessions/s/fork", ROUTE_FORK},
+        {"GET", "/v1/sessions/s/export", ROUTE_EXPORT},
+        {"POST", "/v1/sessions/s/import", ROUTE_IMPORT},
         {"POST", "/v1/sessions/s/agents", ROUTE_AGENT_POST},
         {"PATCH", "/v1/sessions/s/agents/a", ROUTE_AGENT_PATCH},
         {"DELETE", "/v1/sessions/s/agents/a", ROUTE_AGENT_DELETE},
@@ -254,6 +259,149 @@ static void labels_and_types_may_be_repeated(void **state)
     assert_malformed("/v1/sessions/s/events?type=message.send", "type");
 }
 
+static struct request_at place(const char *at)
+{
+    char target[160] = "/v1/sessions/s?at=";
+    struct found found = find("GET", strcat(target, at));
+    if (found.rc != 0)
+        fail_msg("%s: %s", at, found.why.detail);
+    assert_true(found.query.at.given);
+    return found.query.at;
+}
+
+static void a_place_is_a_seq_or_an_etag(void **state)
+{
+    (void)state;
+    assert_true(place("0").seq == 0 && !place("0").by_time && place("0").epoch.p == NULL);
+    assert_int_equal(place("42").seq, 42);
+    assert_int_equal(place("k3x9-42").seq, 42);
+    assert_str(place("k3x9-42").epoch, "k3x9");
+    assert_str(place("2025-3").epoch, "2025");
+    assert_false(find("GET", "/v1/sessions/s").query.at.given);
+}
+
+static void a_place_is_a_time(void **state)
+{
+    static const struct {
+        const char *text;
+        int64_t ts_ms;
+    } rows[] = {
+        {"1970-01-01T00:00:00Z", 0},
+        {"2000-02-29T12:34:56Z", INT64_C(951827696000)},
+        {"2025-03-01T09:30:00.250Z", INT64_C(1740821400250)},
+        {"2025-03-01t09:30:00.2z", INT64_C(1740821400200)},
+        {"2025-03-01T09:30:00.250999Z", INT64_C(1740821400250)},
+        {"2025-03-01T10:30:00%2B01:00", INT64_C(1740821400000)},
+        {"2025-03-01T10:30:00+01:00", INT64_C(1740821400000)},
+        {"2025-03-01T04:00:00-05:30", INT64_C(1740821400000)},
+        {"2016-12-31T23:59:60Z", INT64_C(1483228800000)},
+        {"1969-12-31T23:59:59.999Z", -1},
+        {"0000-03-01T00:00:00Z", INT64_C(-62162035200000)},
+        {"9999-12-31T23:59:59Z", INT64_C(253402300799000)},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct request_at at = place(rows[i].text);
+        assert_true(at.by_time);
+        if (at.ts_ms != rows[i].ts_ms)
+            fail_msg("%s: %lld", rows[i].text, (long long)at.ts_ms);
+    }
+}
+
+static void a_bad_place_is_named(void **state)
+{
+    static const char *const bad[] = {
+        "",
+        "x",
+        "-1",
+        "01",
+        "1.5",
+        "k3x9-",
+        "-42",
+        "k3x9-042",
+        "k%223-1",
+        "2025-03-01",
+        "2025-03-01T09:30:00",
+        "2025-03-01T09:30:00.Z",
+        "2025-13-01T09:30:00Z",
+        "2025-02-29T09:30:00Z",
+        "1900-02-29T09:30:00Z",
+        "2025-03-01T24:00:00Z",
+        "2025-03-01T09:60:00Z",
+        "2025-03-01T09:30:61Z",
+        "2025-03-01T09:30:00%2B1:00",
+        "2025-03-01T09:30:00Zx",
+        "2025-03-01T09:30:00%2B24:00",
+        "2025-03-01%2009:30:00Z",
+        "9007199254740992",
+        "k3x9-9007199254740992",
+        "a1234567890123456789012345678901234567890123456789-1",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        char target[160] = "/v1/sessions/s?at=";
+        strcat(target, bad[i]);
+        if (find("GET", target).rc == 0)
+            fail_msg("taken: %s", bad[i]);
+        assert_malformed(target, "at");
+    }
+    assert_malformed("/v1/sessions/s/diff", "from");
+    assert_malformed("/v1/sessions/s/diff?from=a/b", "from");
+    assert_malformed("/v1/sessions/s/diff?from=1&to=x", "to");
+    assert_malformed("/v1/sessions/s/diff?from=1&from=2", "from");
+}
+
+static void a_diff_has_two_places(void **state)
+{
+    struct found found = find("GET", "/v1/sessions/s/diff?from=7&to=k-9");
+
+    (void)state;
+    assert_int_equal(found.rc, 0);
+    assert_int_equal(found.query.at.seq, 7);
+    assert_int_equal(found.query.to.seq, 9);
+    assert_str(found.query.to.epoch, "k");
+    assert_false(find("GET", "/v1/sessions/s/diff?from=7").query.to.given);
+}
+
+static void events_are_filtered(void **state)
+{
+    struct found found = find("GET", "/v1/sessions/s/events?agent=a&thread=t&order=desc"
+                                     "&since=2025-03-01T09:30:00.0001Z&until=2025-03-01T09:30:00Z");
+
+    (void)state;
+    assert_int_equal(found.rc, 0);
+    assert_str(found.query.agent, "a");
+    assert_str(found.query.thread, "t");
+    assert_true(found.query.descending);
+    assert_true(found.query.since_ms == INT64_C(1740821400001)); /* the next whole one */
+    assert_true(found.query.until_ms == INT64_C(1740821400000));
+    assert_malformed("/v1/sessions/s/events?order=up", "order");
+    assert_malformed("/v1/sessions/s/events?since=7", "since");
+    assert_malformed("/v1/sessions/s/events?until=yesterday", "until");
+    assert_malformed("/v1/sessions/s/events?agent=a.b", "agent");
+    assert_malformed("/v1/sessions/s/events?thread=", "thread");
+    assert_malformed("/v1/sessions/s/events?cursor=x", "cursor");
+}
+
+static void a_cursor_bounds_the_page_on_its_side(void **state)
+{
+    struct query query = find("GET", "/v1/sessions/s/events?cursor=9").query;
+
+    (void)state;
+    assert_true(query_has(&query, QUERY_AFTER) && query.after == 9);
+    assert_false(query_has(&query, QUERY_BEFORE));
+    query = find("GET", "/v1/sessions/s/events?cursor=9&order=desc").query;
+    assert_true(query_has(&query, QUERY_BEFORE) && query.before == 9);
+    assert_false(query_has(&query, QUERY_AFTER));
+    assert_int_equal(find("GET", "/v1/sessions/s/events?after=3&cursor=9").query.after, 9);
+    assert_int_equal(find("GET", "/v1/sessions/s/events?cursor=9&after=30").query.after, 30);
+    query = find("GET", "/v1/sessions/s/events?before=9&cursor=12&order=desc&after=2").query;
+    assert_int_equal(query.before, 9);
+    assert_int_equal(query.after, 2);
+}
+
 static int free_scratch(void **state)
 {
     (void)state;
@@ -274,6 +422,12 @@ int main(void)
         cmocka_unit_test(wait_is_in_seconds),
         cmocka_unit_test(parameters_belong_to_their_routes),
         cmocka_unit_test(labels_and_types_may_be_repeated),
+        cmocka_unit_test(a_place_is_a_seq_or_an_etag),
+        cmocka_unit_test(a_place_is_a_time),
+        cmocka_unit_test(a_bad_place_is_named),
+        cmocka_unit_test(a_diff_has_two_places),
+        cmocka_unit_test(events_are_filtered),
+        cmocka_unit_test(a_cursor_bounds_the_page_on_its_side),
     };
     return cmocka_run_group_tests(tests, NULL, free_scratch);
 }

@@ -721,19 +721,35 @@ void rig_prepare(struct rig *rig, unsigned shards, enum io_kind io)
         .durability = LOG_COMMIT,
         .segment_bytes = 1 << 20,
         .limits = core_limits_default,
+        .settings =
+            {
+                .idle_passivate_ms = 600 * 1000,
+                .memory_bytes = UINT64_C(1) << 30,
+                .compact_after_ms = 600 * 1000,
+                .checkpoint_bytes = UINT64_C(128) << 20,
+            },
         .grace_ms = 1000 * RIG_PATIENCE_S,
     };
 }
 
-void rig_start(struct rig *rig)
+void rig_begin(struct rig *rig)
 {
     char error[512] = "";
     rig->ops = face_ops;
     rig->ops.ctx = rig;
     rig->options.frontend = &rig->ops;
     int result = cluster_start(&rig->options, &rig->cluster, error, sizeof(error));
+    rig->options.fs = NULL; /* taken */
     if (result != 0)
         fail_msg("the cluster did not start: %s", error);
+}
+
+void rig_start(struct rig *rig)
+{
+    char error[512] = "";
+    rig_begin(rig);
+    if (cluster_await(rig->cluster, error, sizeof(error)) != 0)
+        fail_msg("the shards did not recover: %s", error);
 }
 
 void rig_stop(struct rig *rig)

@@ -21,8 +21,8 @@
 #ifndef ATOLL_TESTS_UNIT_SHARDS_FIXTURE_H
 #define ATOLL_TESTS_UNIT_SHARDS_FIXTURE_H
 
+#include "shards/cluster.h"
 #include "shards/mailbox.h"
-#include "shards/reactor.h"
 #include "tests/unit/scratch.h"
 
 #include <pthread.h>
@@ -82,8 +82,9 @@ void rig_open(struct rig *rig, unsigned shards, enum io_kind io);
 void rig_close(struct rig *rig);
 /* For other limits or segments: rig_prepare, change rig->options, rig_start. */
 void rig_prepare(struct rig *rig, unsigned shards, enum io_kind io);
-void rig_start(struct rig *rig);
-void rig_stop(struct rig *rig); /* it must stop cleanly; what is out is answered or abandoned */
+void rig_start(struct rig *rig); /* until its shards have recovered */
+void rig_begin(struct rig *rig); /* until its faces run */
+void rig_stop(struct rig *rig);  /* it must stop cleanly; what is out is answered or abandoned */
 /* Stops it and starts it on what the directory holds. */
 void rig_restart(struct rig *rig, unsigned shards);
 

@@ -1,0 +1,229 @@
+/*
+ * mailbox: requests out, replies and frames in, by credit; and errands, which wait here where there
+ * is none.
+ */
+#include "shards/mailbox_internal.h"
+#include "shards/shard.h"
+#include "shards/siphash.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+/* ---- the rings */
+
+/* Zeroed, and each on cache lines of its own. */
+static struct ring *rings_make(size_t n, uint32_t items)
+{
+    struct ring *rings = aligned_alloc(CACHE_LINE_BYTES, n * sizeof(*rings));
+    assert(rings != NULL);
+    for (size_t i = 0; i < n; i++)
+        ring_init(&rings[i], items);
+    return rings;
+}
+
+struct rings *rings_new(unsigned size, const uint8_t *hash_key)
+{
+    assert(size >= 1 && size <= DATADIR_SHARDS_MAX);
+    struct rings *rings = mem_alloc(sizeof(*rings));
+    rings->size = size;
+    memcpy(rings->hash_key, hash_key, sizeof(rings->hash_key));
+    rings->to_shard = rings_make((size_t)size * size, REQUEST_RING_ITEMS);
+    rings->to_frontend = rings_make((size_t)size * size, REPLY_RING_ITEMS);
+    return rings;
+}
+
+void rings_free(struct rings *rings)
+{
+    for (size_t i = 0; i < (size_t)rings->size * rings->size; i++) {
+        ring_free(&rings->to_shard[i]);
+        ring_free(&rings->to_frontend[i]);
+    }
+    free(rings->to_shard);
+    free(rings->to_frontend);
+    free(rings);
+}
+
+static struct ring *ring_to_shard(struct rings *rings, unsigned frontend, unsigned shard)
+{
+    return &rings->to_shard[frontend * rings->size + shard];
+}
+
+static struct ring *ring_to_frontend(struct rings *rings, unsigned shard, unsigned frontend)
+{
+    return &rings->to_frontend[shard * rings->size + frontend];
+}
+
+void rings_attach_shard(struct rings *rings, struct shard *shard)
+{
+    assert(shard->number < rings->size);
+    for (unsigned f = 0; f < rings->size; f++) {
+        shard->requests[f] = ring_to_shard(rings, f, shard->number);
+        shard->replies[f] = ring_to_frontend(rings, shard->number, f);
+    }
+}
+
+/* ---- sending */
+
+void mailbox_init(struct mailbox *mailbox, struct rings *rings, unsigned number)
+{
+    assert(number < rings->size);
+    *mailbox = (struct mailbox){.rings = rings, .number = number};
+    for (unsigned shard = 0; shard < rings->size; shard++)
+        mailbox->credits[shard] = REPLY_CREDITS;
+}
+
+static bool request_takes_credit(const struct request *request)
+{
+    return !(request->kind == REQUEST_INBOX && request->wait);
+}
+
+static unsigned mailbox_shard_of(const struct mailbox *mailbox, const struct request *request)
+{
+    const struct rings *rings = mailbox->rings;
+    uint64_t hash = siphash(rings->hash_key, request->session.p, request->session.n);
+    return (unsigned)(hash % rings->size);
+}
+
+/* Counts nothing but the credit. */
+static int mailbox_push(struct mailbox *mailbox, struct request *request, unsigned shard)
+{
+    assert(shard < mailbox->rings->size);
+    bool credit = request_takes_credit(request);
+    if (mailbox->shut || (credit && mailbox->credits[shard] == 0))
+        return -EAGAIN;
+    request->frontend = (uint16_t)mailbox->number;
+    request->shard = (uint16_t)shard;
+    struct ring *ring = ring_to_shard(mailbox->rings, mailbox->number, shard);
+    if (!ring_push(ring, (struct ring_item){request, 0}))
+        return -EAGAIN;
+    mailbox->credits[shard] -= credit;
+    mailbox->wake |= UINT64_C(1) << shard;
+    return 0;
+}
+
+int mailbox_send_to(struct mailbox *mailbox, struct request *request, unsigned shard)
+{
+    assert(request->errand == NULL);
+    int result = mailbox_push(mailbox, request, shard);
+    if (result == 0)
+        mailbox->outstanding++;
+    return result;
+}
+
+int mailbox_send(struct mailbox *mailbox, struct request *request)
+{
+    return mailbox_send_to(mailbox, request, mailbox_shard_of(mailbox, request));
+}
+
+unsigned mailbox_shards(const struct mailbox *mailbox)
+{
+    return mailbox->rings->size;
+}
+
+unsigned mailbox_frontend(const struct mailbox *mailbox)
+{
+    return mailbox->number;
+}
+
+uint64_t mailbox_outstanding(const struct mailbox *mailbox)
+{
+    return mailbox->outstanding;
+}
+
+/* ---- errands */
+
+void mailbox_errand(struct mailbox *mailbox, struct request *request)
+{
+    assert(request->errand != NULL);
+    if (request->session.p != NULL)
+        request->shard = (uint16_t)mailbox_shard_of(mailbox, request);
+    request->next = NULL;
+    *(mailbox->errands == NULL ? &mailbox->errands : mailbox->errands_tail) = request;
+    mailbox->errands_tail = &request->next;
+    if (mailbox->errands_unsent++ == 0)
+        (void)mailbox_send_errands(mailbox);
+}
+
+bool mailbox_send_errands(struct mailbox *mailbox)
+{
+    struct request **at = &mailbox->errands;
+    uint64_t blocked = 0; /* shards that have refused one: the rest for them keeps its place */
+    while (*at != NULL) {
+        struct request *request = *at;
+        struct request *next = request->next; /* once sent, it is the shard's */
+        uint64_t bit = UINT64_C(1) << request->shard;
+        if ((blocked & bit) == 0 && mailbox_push(mailbox, request, request->shard) == 0) {
+            *at = next;
+            mailbox->errands_unsent--;
+            mailbox->errands_outstanding++;
+        } else {
+            blocked |= bit;
+            at = &request->next;
+        }
+    }
+    mailbox->errands_tail = at;
+    return mailbox->errands_unsent != 0;
+}
+
+uint64_t mailbox_errands(const struct mailbox *mailbox)
+{
+    return mailbox->errands_unsent + mailbox->errands_outstanding;
+}
+
+/* ---- what has come */
+
+static void mailbox_take_reply(struct mailbox *mailbox, unsigned shard, struct request *request,
+                               const struct mailbox_handlers *handlers)
+{
+    mailbox->credits[shard] += request_takes_credit(request);
+    if (request->errand != NULL) {
+        mailbox->errands_outstanding--;
+        request->errand(request->errand_owner, request);
+    } else {
+        mailbox->outstanding--;
+        handlers->on_reply(handlers->ctx, request);
+    }
+}
+
+static void mailbox_take(struct mailbox *mailbox, unsigned shard, struct ring_item item,
+                         const struct mailbox_handlers *handlers)
+{
+    switch (reply_kind(item)) {
+    case REPLY_REQUEST:
+        mailbox_take_reply(mailbox, shard, reply_pointer(item), handlers);
+        return;
+    case REPLY_FRAME:
+        handlers->on_frame(handlers->ctx, item.tag, reply_pointer(item));
+        return;
+    case REPLY_LOST:
+        handlers->on_notice(handlers->ctx, item.tag, NOTICE_LOST);
+        return;
+    case REPLY_ENDED:
+        handlers->on_notice(handlers->ctx, item.tag, NOTICE_ENDED);
+        return;
+    }
+}
+
+unsigned mailbox_drain(struct mailbox *mailbox, const struct mailbox_handlers *handlers,
+                       unsigned max)
+{
+    unsigned taken = 0;
+    for (unsigned shard = 0; shard < mailbox->rings->size; shard++) {
+        struct ring *ring = ring_to_frontend(mailbox->rings, shard, mailbox->number);
+        struct ring_item item;
+        while (taken < max && ring_pop(ring, &item)) {
+            mailbox_take(mailbox, shard, item, handlers);
+            taken++;
+        }
+    }
+    return taken;
+}
+
+bool mailbox_pending(const struct mailbox *mailbox)
+{
+    for (unsigned shard = 0; shard < mailbox->rings->size; shard++) {
+        if (ring_ready(ring_to_frontend(mailbox->rings, shard, mailbox->number)))
+            return true;
+    }
+    return false;
+}

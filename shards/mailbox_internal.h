@@ -1,0 +1,55 @@
+/*
+ * mailbox_internal: the rings between all frontends and all shards, and what a mailbox is made of.
+ * Private to shards/, for whoever turns shards: reactor.c, and a simulation in one thread.
+ *
+ *     struct rings *rings = rings_new(shards, datadir_hash_key(dir));
+ *     mailbox_init(&mailbox, rings, number);            // one for each frontend
+ *     rings_attach_shard(rings, shard);                 // each shard, before its first turn
+ *     shard->mailbox = &mailbox;                        // of the same number, before shard_open
+ *     …                                                 // each turn: shard_turn, mailbox_drain,
+ *                                                       // mailbox_send_errands
+ *     rings_free(rings);                                // what is still in them is lost
+ *
+ * Nothing here waits, sleeps or makes a thread. `wake` says who was sent something: with threads,
+ * the reactor clears it and wakes them; who turns all shards in one thread may let it be.
+ *
+ * Thread: rings_* before the threads begin and after they end, rings_attach_shard by the shard's
+ * owner; the rings in between as in ring.h.
+ */
+#ifndef ATOLL_SHARDS_MAILBOX_INTERNAL_H
+#define ATOLL_SHARDS_MAILBOX_INTERNAL_H
+
+#include "shards/datadir.h"
+#include "shards/mailbox.h"
+#include "shards/ring.h"
+
+struct shard;
+
+/* As many frontends as shards; between each two of them one ring each way. */
+struct rings {
+    unsigned size;
+    uint8_t hash_key[DATADIR_HASH_KEY_BYTES]; /* says which shard a session belongs to */
+    struct ring *to_shard;                    /* [frontend * size + shard] */
+    struct ring *to_frontend;                 /* [shard * size + frontend] */
+};
+
+struct mailbox {
+    struct rings *rings;
+    unsigned number;
+    bool shut;            /* mailbox_send refuses: the shards are not there yet */
+    uint64_t wake;        /* bit for each shard that was sent something this turn */
+    uint64_t outstanding; /* of the frontend's requests */
+    struct request *errands, **errands_tail; /* not sent yet */
+    uint64_t errands_unsent, errands_outstanding;
+    uint32_t credits[DATADIR_SHARDS_MAX]; /* left, by shard */
+};
+
+struct rings *rings_new(unsigned size, const uint8_t *hash_key);
+void rings_free(struct rings *rings);
+/* Fills the shard's requests and replies. */
+void rings_attach_shard(struct rings *rings, struct shard *shard);
+void mailbox_init(struct mailbox *mailbox, struct rings *rings, unsigned number);
+/* Errands whose answer has not come, sent or not. */
+uint64_t mailbox_errands(const struct mailbox *mailbox);
+
+#endif
