@@ -3,6 +3,7 @@
 #   unit       ctest in build-asan/ (clang, address and undefined behaviour sanitizers)
 #   http       Node's tests in tests/http against that build's server
 #   crash      Node's tests in tests/crash against the release server in build/, and build-asan/'s
+#   sim        2 000 fresh seeds of the simulator, of the release build (unit runs some with sanitizers)
 #   tsan       ctest in build-tsan/ (clang, thread sanitizer)
 #   clang      everything compiles without a warning in build-clang/
 #   http-tsan  tests/http and tests/crash against the thread sanitizer's server; left out, and said
@@ -21,7 +22,7 @@ cd "$root" || exit 1
 unset "${!ATOLL_@}" # they would be settings of the servers under test
 export LC_ALL=C.UTF-8
 
-all_parts=(unit http crash tsan clang http-tsan)
+all_parts=(unit http crash sim tsan clang http-tsan)
 parts=("$@")
 ((${#parts[@]})) || parts=("${all_parts[@]}")
 for part in "${parts[@]}"; do
@@ -129,6 +130,12 @@ part_http() {
 part_crash() {
     build_tree build all -DCMAKE_BUILD_TYPE=Release -DATOLL_TESTS=ON && build_asan &&
         run_node build crash && run_node build-asan crash
+}
+
+# A seed that fails says how to repeat it.
+part_sim() {
+    build_tree build all -DCMAKE_BUILD_TYPE=Release -DATOLL_TESTS=ON &&
+        closing build/sim.log 3 build/tests/atoll_sim --fresh 2000 -j 2
 }
 
 part_tsan() {
