@@ -15,6 +15,8 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=deploy/packages.sh
 source "$root/deploy/packages.sh"
+# shellcheck source=loadtest/measure.sh
+source "$root/loadtest/measure.sh"
 
 rounds=5 seconds=5 sessions=256
 while (($#)); do
@@ -24,15 +26,6 @@ while (($#)); do
     *) echo "usage: loadtest/bench.sh [--rounds N] [--seconds N]" >&2 && exit 2 ;;
     esac
 done
-
-fail() {
-    printf 'bench: %s\n' "$*" >&2
-    exit 1
-}
-
-note() {
-    printf '%s\n' "$*" >&2
-}
 
 (($(nproc) >= 2)) || fail "needs two cores, one for the server and one for the load"
 need_packages "${atoll_packages[@]}" libcurl4-openssl-dev libjansson-dev curl wrk util-linux
@@ -77,7 +70,7 @@ to_sessions() {
 sum_seqs() {
     curl -s -o /dev/null -w '%header{etag}\n' \
         "${url[$1]}/v1/sessions/bench[0-$((sessions - 1))]" | tr -d '"' |
-        awk -F- '{ sum += $NF } END { printf "%d\n", sum }'
+        awk -F- '{ sum += $NF } END { printf "%.0f\n", sum }'
 }
 
 prepare() {
@@ -87,20 +80,14 @@ prepare() {
     seq[$1]=$(sum_seqs "$1")
 }
 
-# cpu_ms NAME: user and system time of the process, all its threads included.
-cpu_ms() {
-    sed 's/.*) //' "/proc/${pid[$1]}/stat" |
-        awk -v hz="$(getconf CLK_TCK)" '{ print ($12 + $13) * 1000 / hz }'
-}
-
 # load NAME CORES CONNECTIONS SCRIPT [SESSIONS]: one checked run of wrk; sets per_s, cpu_us, p50_us.
 load() {
     local name=$1 cores=$2 connections=$3 script=$4 each=1 before after out requests us bad grown
     [[ $script != batch ]] || each=100
-    before=$(cpu_ms "$name")
+    before=$(cpu_ms "${pid[$name]}")
     out=$(taskset -c "$cores" wrk -t1 -c"$connections" -d"$seconds" \
         -s "$root/loadtest/$script.lua" "${url[$name]}" -- "${@:5}") || fail "wrk: $out"
-    after=$(cpu_ms "$name")
+    after=$(cpu_ms "${pid[$name]}")
     read -r requests us bad p50_us < <(sed -n 's/^bench //p' <<<"$out" | sed 's/[a-z0-9_]*=//g')
     ((requests > 0 && bad == 0)) ||
         fail "$name, $script.lua: $requests answers, $bad bad"$'\n'"$out"
@@ -114,22 +101,8 @@ load() {
         fail "$name, $script.lua: $((requests * each)) commands acknowledged, seqs grew by $grown"
 }
 
-calc() {
-    awk "BEGIN { printf \"%.3f\", $1 }"
-}
-
-# keep KEY VALUE, median KEY
-keep() {
-    printf '%s\n' "$2" >>"$tmp/$1.samples"
-}
-
-median() {
-    sort -g "$tmp/$1.samples" | awk '{ v[NR] = $1 }
-        END { print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'
-}
-
 idle_ns() {
-    cat /proc/"${pid[$1]}"/task/*/schedstat | awk '{ sum += $1 } END { printf "%d\n", sum }'
+    cat /proc/"${pid[$1]}"/task/*/schedstat | awk '{ sum += $1 } END { printf "%.0f\n", sum }'
 }
 
 serve=("$atoll" serve --durability commit --listen 127.0.0.1:0)
@@ -176,18 +149,6 @@ for ((round = 1; round <= rounds; round++)); do
         sed 's/.*p50_us=\([0-9]*\).*/\1/')"
 done
 
-missed=0 line='| %-42s | %9s | %9s | %6s | %-9s | %-3s |\n'
-# row WHAT ATOLL YARDSTICK GOAL: GOAL is a comparison of the ratio, or, without yardstick, of ATOLL.
-row() {
-    local what=$1 atoll=$2 yardstick=$3 goal=$4 ratio="" value=$2 met=""
-    [[ -z $yardstick ]] || value=$(calc "$atoll / $yardstick") ratio=$value
-    if [[ -n $goal ]]; then
-        met=$(awk "BEGIN { print ($value $goal) ? \"yes\" : \"NO\" }")
-        [[ $met == yes ]] || missed=3
-    fi
-    printf "$line" "$what" "$atoll" "$yardstick" "$ratio" "$goal" "$met"
-}
-
 integer() {
     printf '%.0f' "$(median "$1")"
 }
@@ -198,9 +159,7 @@ pair() {
 }
 
 cat <<EOT
-Commit $(git -C "$root" describe --always --dirty 2>/dev/null || echo unknown), \
-Linux $(uname -r), $(nproc) cores ($(sed -n 's/^model name.*: //p;T;q' /proc/cpuinfo)), \
-$(stat -f -c %T "$tmp"), medians of $rounds rounds of $seconds s, answers of $answer_bytes bytes
+$(machine), medians of $rounds rounds of $seconds s, answers of $answer_bytes bytes
 
 EOT
 printf "$line" What Atoll Yardstick Ratio Goal Met --- --: --: --: --- ---

@@ -1,0 +1,53 @@
+# shellcheck shell=bash
+# Sourced by bench.sh and history.sh, which set `tmp`: samples and their medians, rows of a table.
+# shellcheck disable=SC2015,SC2034,SC2059,SC2154
+
+fail() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 1
+}
+
+note() {
+    printf '%s\n' "$*" >&2
+}
+
+calc() {
+    awk "BEGIN { printf \"%.3f\", $1 }"
+}
+
+# cpu_ms PID: user and system time of the process, all its threads included.
+cpu_ms() {
+    sed 's/.*) //' "/proc/$1/stat" |
+        awk -v hz="$(getconf CLK_TCK)" '{ print ($12 + $13) * 1000 / hz }'
+}
+
+# keep KEY VALUE, median KEY
+keep() {
+    printf '%s\n' "$2" >>"$tmp/$1.samples"
+}
+
+median() {
+    sort -g "$tmp/$1.samples" | awk '{ v[NR] = $1 }
+        END { print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'
+}
+
+# machine: the commit and what it is measured on, for the line above a table.
+machine() {
+    printf '%s' "Commit $(git -C "$root" describe --always --dirty 2>/dev/null || echo unknown)," \
+        " Linux $(uname -r), $(nproc) cores ($(sed -n 's/^model name.*: //p;T;q' /proc/cpuinfo))," \
+        " $(stat -f -c %T "$tmp")"
+}
+
+# The caller may choose other widths.
+missed=0 line='| %-42s | %9s | %9s | %6s | %-9s | %-3s |\n'
+
+# row WHAT ATOLL YARDSTICK GOAL: GOAL is a comparison of the ratio, or, without yardstick, of ATOLL.
+row() {
+    local what=$1 atoll=$2 yardstick=$3 goal=$4 ratio="" value=$2 met=""
+    [[ -z $yardstick ]] || value=$(calc "$atoll / $yardstick") ratio=$value
+    if [[ -n $goal ]]; then
+        met=$(awk "BEGIN { print ($value $goal) ? \"yes\" : \"NO\" }")
+        [[ $met == yes ]] || missed=3
+    fi
+    printf "$line" "$what" "$atoll" "$yardstick" "$ratio" "$goal" "$met"
+}
