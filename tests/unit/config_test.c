@@ -147,7 +147,7 @@ static void defaults_are_the_documented_ones(void **state)
     assert_int_equal(loaded.retain_age_ms, 0);
     assert_int_equal(loaded.retain_bytes, 0);
     assert_int_equal(loaded.compact_after_ms, 600000);
-    assert_int_equal(loaded.compact_rate_bytes, 64 << 20);
+    assert_int_equal(loaded.compact_rate_bytes, 128 << 20);
     assert_int_equal(loaded.max_body_bytes, 1 << 20);
     assert_int_equal(loaded.max_batch_commands, 10000);
     assert_int_equal(loaded.max_batch_bytes, 16 << 20);

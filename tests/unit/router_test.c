@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include <cmocka.h>
 
@@ -261,8 +262,9 @@ static void labels_and_types_may_be_repeated(void **state)
 
 static struct request_at place(const char *at)
 {
-    char target[160] = "/v1/sessions/s?at=";
-    struct found found = find("GET", strcat(target, at));
+    static char target[160]; /* the epoch points there */
+    snprintf(target, sizeof(target), "/v1/sessions/s?at=%s", at);
+    struct found found = find("GET", target);
     if (found.rc != 0)
         fail_msg("%s: %s", at, found.why.detail);
     assert_true(found.query.at.given);
