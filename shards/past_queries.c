@@ -133,13 +133,19 @@ static void view_done(struct past *past, int error)
     past_free(past);
 }
 
-void query_past(struct shard *shard, struct session *session, struct request *request)
+static void ask(struct shard *shard, struct session *session, struct request *request,
+                void (*done)(struct past *past, int error))
 {
     struct past *past = begin(shard, session, request, &request->at, "at");
     if (past == NULL)
         return;
-    past->done = view_done;
+    past->done = done;
     past_start(past);
+}
+
+void query_past(struct shard *shard, struct session *session, struct request *request)
+{
+    ask(shard, session, request, view_done);
 }
 
 /* ---- a proof */
@@ -178,12 +184,7 @@ static void proof_done(struct past *past, int error)
     struct buf *out = &request->body;
     if (error == 0) {
         stand(request, past->core);
-        buf_add_literal(out, "{\"epoch\":");
-        json_add_string(out, core_session_epoch(past->core));
-        buf_add_literal(out, ",\"seq\":");
-        buf_add_u64(out, request->seq);
-        buf_add_literal(out, ",\"ts\":");
-        json_add_time(out, core_session_ts_ms(past->core));
+        query_add_position(past->core, out);
         buf_add_byte(out, ',');
         query_add_proof(past->core, &past->chain, out);
         buf_add_byte(out, '}');
@@ -196,11 +197,7 @@ static void proof_done(struct past *past, int error)
 
 void query_proof(struct shard *shard, struct session *session, struct request *request)
 {
-    struct past *past = begin(shard, session, request, &request->at, "at");
-    if (past == NULL)
-        return;
-    past->done = proof_done;
-    past_start(past);
+    ask(shard, session, request, proof_done);
 }
 
 /* ---- a difference */
@@ -246,7 +243,6 @@ void query_diff(struct shard *shard, struct session *session, struct request *re
     struct past *from = begin(shard, session, request, &request->at, "from");
     if (from == NULL)
         return;
-    request->waited = false;
     struct past *to = begin(shard, session, request, &request->to, "to");
     if (to == NULL) {
         past_free(from);

@@ -32,8 +32,7 @@ static bool query_find_thread(struct shard *shard, struct session *session, stru
 
 /* ---- the view */
 
-/* {"epoch":…,"seq":…,"ts":… without the closing brace */
-static void add_position(const struct core_session *core, struct buf *out)
+void query_add_position(const struct core_session *core, struct buf *out)
 {
     buf_add_literal(out, "{\"epoch\":");
     json_add_string(out, core_session_epoch(core));
@@ -45,7 +44,7 @@ static void add_position(const struct core_session *core, struct buf *out)
 
 void query_envelope(const struct core_session *core, const char *reset, struct buf *out)
 {
-    add_position(core, out);
+    query_add_position(core, out);
     if (reset != NULL) {
         buf_add_literal(out, ",\"reset\":");
         json_add_string(out, (struct str){reset, strlen(reset)});
@@ -71,7 +70,7 @@ void query_thread(struct shard *shard, struct session *session, struct request *
 {
     if (!query_find_thread(shard, session, request))
         return;
-    add_position(session->core, &request->body);
+    query_add_position(session->core, &request->body);
     buf_add_literal(&request->body, ",\"thread\":");
     core_view_thread(session->core, request->thread, &request->body);
     buf_add_byte(&request->body, '}');

@@ -686,6 +686,8 @@ void query_thread(struct shard *shard, struct session *session, struct request *
 void query_messages(struct shard *shard, struct session *session, struct request *request);
 void query_events(struct shard *shard, struct session *session, struct request *request);
 void query_status(struct shard *shard, struct request *request);
+/* {"epoch":…,"seq":…,"ts":… without the closing brace */
+void query_add_position(const struct core_session *core, struct buf *out);
 /* {"epoch","seq","ts", and `reset` where there is one, "state"} */
 void query_envelope(const struct core_session *core, const char *reset, struct buf *out);
 
