@@ -208,7 +208,7 @@ static void keep_answer(struct keeping *keeping)
     free(keeping);
 }
 
-static void keep_answer_synced(struct shard *shard)
+void compaction_answer(struct shard *shard)
 {
     struct keeping *keeping = shard->keeping, *next;
     shard->keeping = NULL;
@@ -237,7 +237,7 @@ static enum chore_result keep_run(struct chore *chore, int64_t until_ns)
     keeping->batch = shard->dirty;
     keeping->next = shard->keeping;
     shard->keeping = keeping;
-    keep_answer_synced(shard);
+    compaction_answer(shard);
     return CHORE_DONE;
 }
 
@@ -602,8 +602,6 @@ static uint32_t first_segment(const struct shard *shard)
 void compaction_turn(struct shard *shard)
 {
     struct upkeep *upkeep = upkeep_of(shard);
-    if (shard->keeping != NULL)
-        keep_answer_synced(shard);
     if (upkeep->running || shard->now_ms < upkeep->again_ms || shard->now_ms < upkeep->look_ms)
         return;
     bool retention = retention_is_due(upkeep);
@@ -635,8 +633,8 @@ int compaction_tick(struct shard *shard)
         if (log_synced(shard->log) >= keeping->batch)
             return 0; /* it has been synced since this turn looked */
     }
-    if (upkeep->running)
-        return -1; /* a completion goes on with it */
+    if (upkeep->running || shard->stopping != STOP_NOT || *shard->failed != NULL)
+        return -1; /* a completion goes on with it, or nothing does */
     const struct garbage *first = RB_MIN(garbage_tree, &shard->garbage.tree);
     if (first != NULL)
         until = first->since_ms + settings->compact_after_ms - shard->wall_ms;

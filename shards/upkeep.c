@@ -177,6 +177,7 @@ static void checkpoint(struct shard *shard)
 
 void upkeep_turn(struct shard *shard)
 {
+    compaction_answer(shard); /* also while stopping: a pass, perhaps our own, waits for it */
     if (*shard->failed != NULL || shard->stopping != STOP_NOT)
         return;
     checkpoint(shard);
@@ -198,7 +199,7 @@ int upkeep_tick(struct shard *shard)
     int64_t idle_ms = shard->settings.idle_passivate_ms;
     const struct session *first = TAILQ_FIRST(&shard->by_use);
     if (*shard->failed != NULL || shard->stopping != STOP_NOT)
-        return -1;
+        return wait;
     if (first != NULL && idle_ms != 0) {
         int until = wait_ms(first->used_ms + idle_ms - shard->now_ms);
         wait = wait < 0 || until < wait ? until : wait;

@@ -8,6 +8,9 @@
 
 struct shard;
 
+/* Gives the verdicts, on other shards' sessions or our own, whose ground is on disk by now; once a
+ * turn, also while stopping: the pass that asked ends only with its answer. */
+void compaction_answer(struct shard *shard);
 /* A look, once a turn; cheap where nothing is due. */
 void compaction_turn(struct shard *shard);
 /* Milliseconds until there may be something to do, -1: nothing. */

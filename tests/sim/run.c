@@ -514,11 +514,17 @@ static bool stop(struct run *run)
     clients_unfollow(&run->clients);
     if (!settle(run))
         return false;
+    if (rng_percent(&run->chance, 50)) { /* what is due by now, a compaction say, is begun */
+        advance(run, 1000000ull * rng_between(&run->chance, 1, 15000));
+        for (unsigned i = 0; i < run->world->n; i++)
+            world_turn(run->world, i);
+    }
     sim_trace("-- stop");
     for (unsigned turns = 0; !world_stop_turn(run->world); turns++) {
         for (unsigned i = 0; i < run->world->n; i++) {
-            while (world_step_io(run->world, i))
-                ;
+            /* Not all at once: a pass is to meet the last snapshots' commit in flight. */
+            for (uint64_t n = rng_below(&run->chance, 3); n != 0; n--)
+                world_step_io(run->world, i);
             clients_drain(&run->clients, i, 1000);
         }
         if (is_over(run))

@@ -156,13 +156,25 @@ bool world_idle(const struct world *world)
     return true;
 }
 
+/* As a reactor does it: a stop begins when all is answered, and ends whatever comes then. */
+static bool stop_shard(struct world *world, unsigned at)
+{
+    enum { GRACE_MS = 10000 };
+    struct shard *shard = world->shards[at];
+    bool busy = mailbox_errands(&world->mailboxes[at]) != 0 || !shard_idle(shard);
+    if (!world->stopping[at] && busy)
+        return false;
+    world->stopping[at] = true;
+    return shard_stop(shard, GRACE_MS) && shard_idle(shard);
+}
+
 bool world_stop_turn(struct world *world)
 {
     bool all = true;
     for (unsigned i = 0; i < world->n; i++) {
         world_turn(world, i);
         if (!world->stopped[i])
-            world->stopped[i] = shard_stop(world->shards[i], 10000) && shard_idle(world->shards[i]);
+            world->stopped[i] = stop_shard(world, i);
         all = all && world->stopped[i];
     }
     return all;

@@ -36,7 +36,7 @@ struct world {
     struct shard *shards[WORLD_SHARDS_MAX];
     struct io *ios[WORLD_SHARDS_MAX];
     struct mailbox mailboxes[WORLD_SHARDS_MAX];
-    bool stopped[WORLD_SHARDS_MAX];
+    bool stopping[WORLD_SHARDS_MAX], stopped[WORLD_SHARDS_MAX];
     _Atomic(const char *) failed;
     _Atomic uint64_t full;
     char error[1024]; /* of a start that failed */
