@@ -362,11 +362,14 @@ static void diff(const struct diffing *d)
     }
 }
 
-static void view(const struct core_session *s, struct buf *out)
+static void view(const struct viewing *v)
 {
+    struct buf *out = v->out;
     buf_add_literal(out, ",\"agents\":{");
     const struct agent *a;
-    for (uint32_t at = 0; (a = table_next(&s->agents, &at)) != NULL;) {
+    for (uint32_t at = 0; (a = table_next(&v->s->agents, &at)) != NULL;) {
+        if (!parts_show(v->parts, STR("agents"), a->id))
+            continue;
         json_add_member_id(out, a->id);
         agent_json(out, a);
     }

@@ -310,20 +310,39 @@ int core_apply(struct core_session *s, const struct core_event *event, struct co
 
 /* ---- JSON */
 
-void core_view(const struct core_session *s, struct buf *out)
+void core_view_parts(const struct core_session *s, const struct core_parts *parts, bool compact,
+                     struct buf *out)
 {
+    enum message_form form = compact ? MESSAGE_COMPACT : MESSAGE_FULL;
+    struct viewing v = {.s = s, .parts = parts, .form = form, .out = out};
     buf_add_byte(out, '{');
     for (int i = 0; i < SLICES; i++) {
         if (slices[i]->view != NULL)
-            slices[i]->view(s, out);
+            slices[i]->view(&v);
     }
     buf_add_byte(out, '}');
+}
+
+void core_view(const struct core_session *s, struct buf *out)
+{
+    core_view_parts(s, NULL, false, out);
 }
 
 void core_event_patch(const struct core_event *event, struct buf *out)
 {
     buf_add_byte(out, '[');
     slice_of(event->type)->patch(event, out);
+    buf_add_byte(out, ']');
+}
+
+void core_event_patch_compact(const struct core_event *event, struct buf *out)
+{
+    if (event->type != CORE_MESSAGE_SEND) { /* no other shows messages */
+        core_event_patch(event, out);
+        return;
+    }
+    buf_add_byte(out, '[');
+    messages_patch(event, MESSAGE_COMPACT, out);
     buf_add_byte(out, ']');
 }
 

@@ -308,6 +308,12 @@ bool core_session_closed(const struct core_session *s);
 int64_t core_session_created_ms(const struct core_session *s);
 uint64_t core_session_ttl_s(const struct core_session *s);
 const struct core_labels *core_session_labels(const struct core_session *s);
+/* What there is of it; messages: all that were ever sent. Takes a step for each thread. */
+struct core_counts {
+    uint32_t agents, threads;
+    uint64_t messages;
+};
+struct core_counts core_session_counts(const struct core_session *s);
 bool core_session_has_agent(const struct core_session *s, struct str agent);
 bool core_session_has_thread(const struct core_session *s, struct str thread);
 
@@ -342,14 +348,39 @@ void core_break_invariant_for_test(struct core_session *s, enum core_type type);
 
 /* ---- JSON */
 
+/*
+ * Parts of a view, as JSON Pointers (RFC 6901) of one or two segments: "/threads", "/threads/t3",
+ * "/agents/ann", "/labels/team". A part's path stays what it is in the whole view; the root keeps
+ * its shape: its plain members are always there, of `labels`, `agents` and `threads` what no part
+ * names is left out ({} where that is all). What a pointer names need not exist (yet).
+ */
+struct core_parts {
+    uint32_t n;
+    struct str items[];
+};
+
+/* Whether `pointer` can be a part: form, escapes, at most two segments. */
+bool core_part_valid(struct str pointer);
+/* Whether an event's operation at `path` (a JSON Pointer) concerns what is shown (parts NULL: all
+ * is). */
+bool core_parts_have(const struct core_parts *parts, struct str path);
+
 /* The `state` object. */
 void core_view(const struct core_session *s, struct buf *out);
+/* The same of `parts` (NULL: all), with messages as they are or, compact, without `content` and
+ * `data`. */
+void core_view_parts(const struct core_session *s, const struct core_parts *parts, bool compact,
+                     struct buf *out);
 /* One thread of the view, with its "id"; false where there is none. */
 bool core_view_thread(const struct core_session *s, struct str thread, struct buf *out);
 /* {"seq","ts","type","actor","trace"?,"cause"?,...fields} */
 void core_event_json(const struct core_event *event, struct buf *out);
 /* The RFC 6902 array that turns the view before the event into the view after it. */
 void core_event_patch(const struct core_event *event, struct buf *out);
+/* The same for the compact view. */
+void core_event_patch_compact(const struct core_event *event, struct buf *out);
+/* How many messages the thread's window holds; 0 where there is no such thread. */
+uint32_t core_thread_window(const struct core_session *s, struct str thread);
 /* One message as in a view, from its message.sent event; with "thread" where asked for. */
 void core_message_json(const struct core_event *event, bool with_thread, struct buf *out);
 /* The id of what the event made (session, agent, thread, message), p == NULL where nothing. */

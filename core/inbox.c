@@ -234,7 +234,7 @@ static void answer_add(struct core_inbox *inbox, const struct thread *t, const s
     }
     if (inbox->count != 0)
         buf_add_byte(&inbox->messages, ',');
-    message_json(m, t->id, &inbox->messages);
+    message_json(m, t->id, MESSAGE_FULL, &inbox->messages);
     struct held held = {.created_seq = t->created_seq, .seq = m->seq};
     buf_add(&inbox->taken, &held, sizeof(held));
     inbox->last_seq = m->seq;

@@ -235,6 +235,17 @@ struct diffing {
     struct buf *out;
 };
 
+/* How much of a message is told: all, or no `content` and `data`. */
+enum message_form { MESSAGE_FULL, MESSAGE_COMPACT };
+
+/* What of a state its view is to show; passed to the view verbs. */
+struct viewing {
+    const struct core_session *s;
+    const struct core_parts *parts; /* NULL: all */
+    enum message_form form;
+    struct buf *out;
+};
+
 struct slice {
     const char *name;
     uint32_t types; /* SLICE_TYPE bits */
@@ -248,7 +259,7 @@ struct slice {
     /* Operations for what `view` shows. NULL where there is no view. */
     void (*diff)(const struct diffing *d);
     /* Members of the state object; NULL: the slice shows within threads (thread_view). */
-    void (*view)(const struct core_session *s, struct buf *out);
+    void (*view)(const struct viewing *v);
     void (*encode)(const struct core_session *s, struct buf *out);
     /* Into an empty session; lists may live in scratch. Failure is told by in->failed. */
     void (*decode)(struct core_session *s, struct reader *in, struct arena *scratch);
@@ -298,7 +309,8 @@ void agent_parts(struct core_session *s, struct participant *p);
 struct participant *thread_join(struct core_session *s, struct thread *t, struct agent *a,
                                 uint64_t read, uint64_t joined);
 void thread_part(struct core_session *s, struct participant *p);
-void thread_view(const struct thread *t, struct buf *out); /* members of a thread's object */
+/* Members of a thread's object. */
+void thread_view(const struct thread *t, enum message_form form, struct buf *out);
 
 /* Folds doubles in a list of ids: one bit for each slot of the table they are found in. */
 uint8_t *seen_begin(const struct table *t, struct arena *scratch);
@@ -311,10 +323,13 @@ static inline bool seen_before(uint8_t *seen, int64_t slot)
 
 /* messages.c */
 struct message message_of_event(const struct core_event *event);
-void message_json(const struct message *m, struct str thread, struct buf *out); /* thread.p NULL */
+void message_json(const struct message *m, struct str thread, enum message_form form,
+                  struct buf *out); /* thread.p NULL: without "thread" */
+void messages_patch(const struct core_event *event, enum message_form form, struct buf *out);
 void messages_close(struct core_session *s, struct thread *t);
 void messages_free(struct core_session *s, struct thread *t);
-void messages_view(const struct thread *t, struct buf *out); /* members of a thread's object */
+/* Members of a thread's object. */
+void messages_view(const struct thread *t, enum message_form form, struct buf *out);
 void messages_diff(const struct diffing *d, const struct thread *from, const struct thread *to);
 
 static inline const struct message *window_at(const struct window *w, uint32_t i)
@@ -376,6 +391,11 @@ struct core_labels get_labels(struct reader *in, struct arena *scratch);
 struct core_ids get_ids(struct reader *in, struct arena *scratch);
 
 #define TIME_MAX_MS INT64_C(253402300799999) /* the end of year 9999 */
+
+/* ---- parts: parts.c */
+
+/* Whether the parts (NULL: all) show this member of the root's object `name`. */
+bool parts_show(const struct core_parts *parts, struct str name, struct str key);
 
 /* ---- JSON: json.c */
 

@@ -264,7 +264,20 @@ static int check(const struct core_session *s, const struct core_event *event,
 
 /* ---- patch and view */
 
-void message_json(const struct message *m, struct str thread, struct buf *out)
+static void json_content(const struct message *m, struct buf *out)
+{
+    buf_add_literal(out, ",\"content\":");
+    json_add_string(out, m->content);
+}
+
+static void json_data(const struct message *m, struct buf *out)
+{
+    buf_add_literal(out, ",\"data\":");
+    buf_add_str(out, m->data.p != NULL ? m->data : STR("null"));
+}
+
+void message_json(const struct message *m, struct str thread, enum message_form form,
+                  struct buf *out)
 {
     buf_add_literal(out, "{\"id\":\"m");
     json_add_u64(out, m->seq);
@@ -278,14 +291,14 @@ void message_json(const struct message *m, struct str thread, struct buf *out)
     }
     buf_add_literal(out, ",\"sender\":");
     json_add_id(out, m->sender);
-    buf_add_literal(out, ",\"content\":");
-    json_add_string(out, m->content);
+    if (form == MESSAGE_FULL)
+        json_content(m, out);
     buf_add_literal(out, ",\"mentions\":");
     json_add_ids(out, &m->mentions);
     buf_add_literal(out, ",\"reply_to\":");
     json_add_string(out, m->reply_to);
-    buf_add_literal(out, ",\"data\":");
-    buf_add_str(out, m->data.p != NULL ? m->data : STR("null"));
+    if (form == MESSAGE_FULL)
+        json_data(m, out);
     buf_add_byte(out, '}');
 }
 
@@ -293,26 +306,32 @@ void core_message_json(const struct core_event *event, bool with_thread, struct 
 {
     assert(event->type == CORE_MESSAGE_SEND);
     struct message m = message_of_event(event);
-    message_json(&m, with_thread ? event->f.thread : (struct str){0}, out);
+    message_json(&m, with_thread ? event->f.thread : (struct str){0}, MESSAGE_FULL, out);
 }
 
-static void json_messages(const struct window *w, struct buf *out)
+static void json_messages(const struct window *w, enum message_form form, struct buf *out)
 {
     buf_add_byte(out, '[');
     for (uint32_t i = 0; i < w->count; i++) {
         if (i != 0)
             buf_add_byte(out, ',');
-        message_json(window_at(w, i), (struct str){0}, out);
+        message_json(window_at(w, i), (struct str){0}, form, out);
     }
     buf_add_byte(out, ']');
 }
 
-void messages_view(const struct thread *t, struct buf *out)
+void messages_view(const struct thread *t, enum message_form form, struct buf *out)
 {
     buf_add_literal(out, ",\"older\":");
     json_add_u64(out, t->window.older);
     buf_add_literal(out, ",\"messages\":");
-    json_messages(&t->window, out);
+    json_messages(&t->window, form, out);
+}
+
+uint32_t core_thread_window(const struct core_session *s, struct str thread)
+{
+    const struct thread *t = thread_find(s, thread);
+    return t != NULL ? t->window.count : 0;
 }
 
 static void patch_thread(struct buf *out, const char *op, struct str thread)
@@ -322,7 +341,7 @@ static void patch_thread(struct buf *out, const char *op, struct str thread)
     buf_add_str(out, thread);
 }
 
-static void patch(const struct core_event *event, struct buf *out)
+void messages_patch(const struct core_event *event, enum message_form form, struct buf *out)
 {
     const struct core_fields *f = &event->f;
     for (uint32_t i = 0; i < f->evicted; i++) {
@@ -340,8 +359,14 @@ static void patch(const struct core_event *event, struct buf *out)
     patch_thread(out, "add", f->thread);
     buf_add_literal(out, "/messages/-");
     patch_value(out);
-    core_message_json(event, false, out);
+    struct message m = message_of_event(event);
+    message_json(&m, (struct str){0}, form, out);
     patch_end(out);
+}
+
+static void patch(const struct core_event *event, struct buf *out)
+{
+    messages_patch(event, MESSAGE_FULL, out);
 }
 
 /* ---- diff */
@@ -409,7 +434,7 @@ static void add_messages(struct buf *out, const struct thread *t, uint32_t i, ui
         else
             json_add_u64(out, i);
         patch_value(out);
-        message_json(window_at(&t->window, i), (struct str){0}, out);
+        message_json(window_at(&t->window, i), (struct str){0}, MESSAGE_FULL, out);
         patch_end(out);
     }
 }
@@ -424,7 +449,7 @@ static void diff_windows(struct buf *out, const struct thread *from, const struc
         patch_thread(out, "replace", to->id);
         buf_add_literal(out, "/messages");
         patch_value(out);
-        json_messages(&to->window, out);
+        json_messages(&to->window, MESSAGE_FULL, out);
         patch_end(out);
         return;
     }

@@ -306,8 +306,29 @@ static void diff(const struct diffing *d)
     patch_labels(d->out, STR(""), STR(""), &labels);
 }
 
-static void view(const struct core_session *s, struct buf *out)
+static void view_labels(const struct viewing *v)
 {
+    const struct core_labels *labels = &v->s->labels;
+    bool first = true;
+    buf_add_byte(v->out, '{');
+    for (uint32_t i = 0; i < labels->n; i++) {
+        const struct core_label *label = &labels->items[i];
+        if (!parts_show(v->parts, STR("labels"), label->key))
+            continue;
+        if (!first)
+            buf_add_byte(v->out, ',');
+        first = false;
+        json_add_string(v->out, label->key);
+        buf_add_byte(v->out, ':');
+        json_add_string(v->out, label->value);
+    }
+    buf_add_byte(v->out, '}');
+}
+
+static void view(const struct viewing *v)
+{
+    const struct core_session *s = v->s;
+    struct buf *out = v->out;
     struct core_parent parent = core_session_parent(s);
     buf_add_literal(out, "\"id\":");
     json_add_id(out, s->id);
@@ -318,7 +339,7 @@ static void view(const struct core_session *s, struct buf *out)
     buf_add_literal(out, ",\"summary\":");
     json_add_string(out, s->summary);
     buf_add_literal(out, ",\"labels\":");
-    json_add_labels(out, &s->labels);
+    view_labels(v);
     buf_add_literal(out, ",\"created_at\":");
     json_created(out, s);
 }

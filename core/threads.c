@@ -325,11 +325,11 @@ static void json_head(struct buf *out, const struct thread *t)
     json_add_string(out, t->summary);
 }
 
-void thread_view(const struct thread *t, struct buf *out)
+void thread_view(const struct thread *t, enum message_form form, struct buf *out)
 {
     json_head(out, t);
     reading_view(t, out);
-    messages_view(t, out);
+    messages_view(t, form, out);
 }
 
 bool core_view_thread(const struct core_session *s, struct str thread, struct buf *out)
@@ -340,19 +340,22 @@ bool core_view_thread(const struct core_session *s, struct str thread, struct bu
     buf_add_literal(out, "{\"id\":");
     json_add_id(out, t->id);
     buf_add_byte(out, ',');
-    thread_view(t, out);
+    thread_view(t, MESSAGE_FULL, out);
     buf_add_byte(out, '}');
     return true;
 }
 
-static void view(const struct core_session *s, struct buf *out)
+static void view(const struct viewing *v)
 {
+    struct buf *out = v->out;
     buf_add_literal(out, ",\"threads\":{");
     const struct thread *t;
-    for (uint32_t at = 0; (t = table_next(&s->threads, &at)) != NULL;) {
+    for (uint32_t at = 0; (t = table_next(&v->s->threads, &at)) != NULL;) {
+        if (!parts_show(v->parts, STR("threads"), t->id))
+            continue;
         json_add_member_id(out, t->id);
         buf_add_byte(out, '{');
-        thread_view(t, out);
+        thread_view(t, v->form, out);
         buf_add_byte(out, '}');
     }
     buf_add_byte(out, '}');
@@ -451,7 +454,7 @@ static void diff(const struct diffing *d)
         patch_thread(d->out, "add", t->id, STR(""));
         patch_value(d->out);
         buf_add_byte(d->out, '{');
-        thread_view(t, d->out);
+        thread_view(t, MESSAGE_FULL, d->out);
         buf_add_byte(d->out, '}');
         patch_end(d->out);
     }
