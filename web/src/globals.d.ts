@@ -1,0 +1,3 @@
+/** The address of the worker's script; build.mjs fills it in. */
+declare const WORKER_URL: string;
+declare module '*.css';

@@ -1,0 +1,211 @@
+// What the server does: figures and charts from /v1/status, once a second while this is seen.
+
+import type uPlot from 'uplot';
+import { useEffect, useMemo, useState } from 'preact/hooks';
+import { watchStatus } from '../data/client';
+import type { ServerStatus } from '../data/types';
+import { Chart } from '../ui/chart';
+import { duration } from '../ui/time';
+import { several } from '../ui/words';
+import {
+  byName, bytes, bytesPerSecond, compare, count, figure, microseconds, perSecond, total,
+  type Sample,
+} from './figures';
+
+const KEPT_S = 180;
+const GAP_MS = 3_500;
+const LINES_MOST = 6;
+
+/** The answers of the last minutes, kept over visits to other pages. */
+let samples: (Sample | { at: number })[] = [];
+let last: { status: ServerStatus; at: number } | undefined;
+
+function take(status: ServerStatus, at: number): void {
+  const sample = last && at - last.at < GAP_MS ? compare(last.status, status, at) : undefined;
+  // A gap in the lines, where the server did not answer or was another one.
+  samples.push(sample ?? { at: at / 1000 });
+  const oldest = at / 1000 - KEPT_S;
+  if (samples[0]!.at < oldest) samples = samples.filter((kept) => kept.at >= oldest);
+  last = { status, at };
+}
+
+function useStatus() {
+  const [, seen] = useState(last?.at);
+  useEffect(() => watchStatus((status, at) => {
+    take(status, at);
+    seen(at);
+  }), []);
+  return last?.status;
+}
+
+// ---- charts
+
+type Value = number | null | undefined;
+
+interface Lines {
+  readonly title: string;
+  readonly what: string;
+  readonly format: (value: number) => string;
+  readonly isBytes?: boolean;
+  readonly names: (status: ServerStatus) => readonly string[];
+  readonly values: (sample: Sample) => readonly Value[];
+}
+
+/** One line each, or, where they are too many, the highest and the mean. */
+function each(of: 'shards' | 'reactors', values: (sample: Sample) => readonly (number | null)[]) {
+  const word = of === 'shards' ? 'shard' : 'reactor';
+  return {
+    names: (status: ServerStatus) => (status[of].length > LINES_MOST ? ['highest', 'mean']
+      : status[of].map((_, i) => `${word} ${i}`)),
+    values: (sample: Sample) => {
+      const all = values(sample);
+      if (all.length <= LINES_MOST) return all;
+      const known = all.filter((value) => value !== null);
+      if (known.length === 0) return [null, null];
+      return [Math.max(...known), known.reduce((sum, value) => sum + value, 0) / known.length];
+    },
+  };
+}
+
+const charts: readonly Lines[] = [
+  { title: 'Throughput', what: 'per second', format: perSecond,
+    names: () => ['commands', 'events', 'requests'],
+    values: (s) => [s.commands, s.events, s.requests] },
+  { title: 'Commit latency', what: 'of the last commit in each second', format: microseconds,
+    ...each('shards', (s) => s.commitUs) },
+  { title: 'Batch size', what: 'records per commit', format: count,
+    ...each('shards', (s) => s.batch) },
+  { title: 'Queues', what: 'requests on their way to a shard', format: count,
+    ...each('shards', (s) => s.queued) },
+  { title: 'Watchers', what: 'open now', format: count,
+    names: () => ['connections', 'streams', 'WebSockets', 'held by an inbox'],
+    values: (s) => [s.connections, s.streams, s.sockets, s.waiting] },
+  { title: 'Memory', what: 'of the shards', format: bytes, isBytes: true,
+    names: () => ['all', 'sessions'], values: (s) => [s.memory, s.sessionsMemory] },
+  { title: 'Turns of the loop', what: '99 of 100 took at most', format: microseconds,
+    ...each('reactors', (s) => s.turnUs) },
+  { title: 'Log', what: 'bytes written per second', format: bytesPerSecond, isBytes: true,
+    names: () => ['written'], values: (s) => [s.logBytes] },
+];
+
+function columns(lines: Lines, names: readonly string[]): uPlot.AlignedData {
+  const values = samples.map((sample) =>
+    ('events' in sample ? lines.values(sample) : names.map(() => null)));
+  return [samples.map(({ at }) => at),
+    ...names.map((_, i) => values.map((row) => row[i] ?? null))];
+}
+
+function ChartCard({ lines, status }: { lines: Lines; status: ServerStatus }) {
+  const names = lines.names(status);
+  const newest = samples[samples.length - 1];
+  const data = useMemo(() => columns(lines, names), [newest, names.length]);
+  const values = newest && 'events' in newest ? lines.values(newest) : [];
+  const said = names.map((name, i) => `${name} ${typeof values[i] === 'number'
+    ? lines.format(values[i]) : 'none'}`).join(', ');
+  return (
+    <section class="card chart-card" aria-label={lines.title}>
+      <header>
+        <h2>{lines.title}</h2>
+        <p class="muted small ellipsis">{lines.what}</p>
+      </header>
+      <Chart names={names} data={data} format={lines.format} seconds={KEPT_S}
+        isBytes={lines.isBytes ?? false} label={`${lines.title} now: ${said}`} />
+      <ul class="legend small">
+        {names.map((name, i) => (
+          <li key={name}>
+            <span class={`line series-${i % 6 + 1}`} /> {name}{' '}
+            <b>{typeof values[i] === 'number' ? lines.format(values[i]) : '–'}</b>
+          </li>
+        ))}
+      </ul>
+    </section>
+  );
+}
+
+// ---- figures
+
+function Tiles({ status }: { status: ServerStatus }) {
+  const newest = samples[samples.length - 1];
+  const sample = newest && 'events' in newest ? newest : undefined;
+  const tiles: readonly [string, string, string?][] = [
+    ['Running for', duration(status.uptime_s * 1000), `version ${status.version}`],
+    ['Sessions', count(total(status.shards, 'sessions')),
+      `${count(total(status.shards, 'active'))} in memory`],
+    ['Events', sample ? perSecond(sample.events) : '–',
+      `${count(total(status.shards, 'events'))} in all`],
+    ['Commits', sample ? perSecond(sample.commits) : '–',
+      `${status.durability}, by ${status.io}`],
+    ['Connections', count(total(status.reactors, 'connections')),
+      `${several(total(status.reactors, 'streams'), 'stream')}, `
+        + several(total(status.reactors, 'sockets'), 'WebSocket')],
+    ['Memory', bytes(total(status.shards, 'memory_bytes')), 'of the shards'],
+  ];
+  return (
+    <dl class="tiles">
+      {tiles.map(([name, value, more]) => (
+        <div class="card" key={name}>
+          <dt class="muted small">{name}</dt>
+          <dd class="value">{value}</dd>
+          <dd class="muted small ellipsis">{more}</dd>
+        </div>
+      ))}
+    </dl>
+  );
+}
+
+type Row = Readonly<Record<string, unknown>>;
+
+/** Figures in the order in which the server tells them; those of objects one by one. */
+function flat(row: Row, prefix = ''): [string, unknown][] {
+  return Object.entries(row).flatMap(([name, value]): [string, unknown][] =>
+    (typeof value === 'object' && value !== null && !Array.isArray(value)
+      ? flat(value as Row, `${prefix}${name}.`) : [[prefix + name, value]]));
+}
+
+function FigureTable({ title, word, rows }: { title: string; word: string; rows: readonly Row[] }) {
+  const figures = rows.map((row) => new Map(flat(row)));
+  const names = [...figures[0]?.keys() ?? []].filter((name) => name !== 'id' && name !== word);
+  return (
+    <section class="card figures">
+      <header><h2 id={`figures-${word}`}>{title}</h2></header>
+      <div class="scroll" tabIndex={0} role="region" aria-labelledby={`figures-${word}`}>
+        <table class="table">
+          <thead>
+            <tr>
+              <th scope="col">Figure</th>
+              {rows.map((row, i) => (
+                <th scope="col" class="number" key={i}>{word} {figure(row, word) || i}</th>
+              ))}
+            </tr>
+          </thead>
+          <tbody>
+            {names.map((name) => (
+              <tr key={name}>
+                <th scope="row" class="mono">{name}</th>
+                {figures.map((row, i) => (
+                  <td class="number" key={i}>{byName(name, row.get(name))}</td>
+                ))}
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+    </section>
+  );
+}
+
+export default function ServerPage() {
+  const status = useStatus();
+  if (!status) return <p class="muted notice" role="status">Waiting for the server…</p>;
+  return (
+    <div class="server">
+      <h1 class="visually-hidden">Server</h1>
+      <Tiles status={status} />
+      <div class="charts">
+        {charts.map((lines) => <ChartCard key={lines.title} lines={lines} status={status} />)}
+      </div>
+      <FigureTable title="Shards" word="shard" rows={status.shards} />
+      <FigureTable title="Reactors" word="reactor" rows={status.reactors} />
+    </div>
+  );
+}
