@@ -57,7 +57,8 @@ struct job {
     struct arena *arena;
     const struct form *form; /* of its type, once that is known */
     struct request_command *out;
-    uint64_t preset; /* fields that may not stand in the body */
+    uint64_t preset;                       /* fields that may not stand in the body */
+    const struct decode_message *envelope; /* of a WebSocket; its own members are passed over */
     bool batch;
     uint32_t index; /* in the batch */
     struct core_refusal *why;
@@ -196,8 +197,8 @@ static int decode_text(const struct job *job, const struct core_field_spec *spec
     return 0;
 }
 
-static int decode_message(const struct job *job, const struct core_field_spec *spec,
-                          const struct json_value *v, struct str *out)
+static int decode_message_id(const struct job *job, const struct core_field_spec *spec,
+                             const struct json_value *v, struct str *out)
 {
     if (v->type != JSON_STRING || core_message_seq(json_str(v)) == 0)
         return refuse_kind(job, spec, "a message id: m<seq>");
@@ -378,7 +379,7 @@ static int decode_field(const struct job *job, const struct core_field_spec *spe
     case KIND_TEXT:
         return decode_text(job, spec, v, out);
     case KIND_MESSAGE:
-        return decode_message(job, spec, v, out);
+        return decode_message_id(job, spec, v, out);
     case KIND_JSON:
         return decode_json(job, spec, v, out);
     case KIND_LABELS:
@@ -454,6 +455,13 @@ static int check_required(const struct job *job)
     return 0;
 }
 
+/* Whether it is a member of the message around a command. */
+static bool in_envelope(const struct job *job, struct str name)
+{
+    return job->envelope != NULL && (str_equal(name, STR("ref")) ||
+                                     (job->envelope->many && str_equal(name, STR("session"))));
+}
+
 /* The members of an object whose type is known; `type` itself may be one of them or not. */
 static int decode_members(const struct job *job, const struct json_value *object, bool with_type)
 {
@@ -463,6 +471,8 @@ static int decode_members(const struct job *job, const struct json_value *object
     for (uint32_t i = 0; i < object->size; i++, key = json_next(key + 1)) {
         int at = form_find(form, members_n, json_str(key));
         int status = 0;
+        if (at < 0 && in_envelope(job, json_str(key)))
+            continue;
         if (at < 0)
             return refuse_unknown(job, json_str(key));
         if ((uint32_t)at >= form->fields_n)
@@ -717,6 +727,99 @@ int decode_rest(struct decoder *d, enum core_type type, const struct core_fields
     if (status == 0)
         status = decode_rest_body(&job, body, request);
     return finish(d, request, status);
+}
+
+/* ---- messages of a WebSocket */
+
+static int read_ref(const struct job *job, const struct json_value *v, struct decode_message *out)
+{
+    struct buf *scratch = &job->d->scratch;
+    bool text = v->type == JSON_STRING && v->size <= DECODE_REF_BYTES;
+    if (!text && !is_integer(v, -(double)CORE_SAFE_INTEGER, (double)CORE_SAFE_INTEGER))
+        return refuse(job, CORE_E_MALFORMED, "ref",
+                      "\"ref\" must be a string of at most %d bytes, or an integer within +-%.0f",
+                      DECODE_REF_BYTES, (double)CORE_SAFE_INTEGER);
+    scratch->n = 0;
+    json_canonical(v, scratch);
+    out->ref = arena_copy(job->arena, buf_str(scratch));
+    return 0;
+}
+
+static int read_envelope(const struct job *job, struct decode_message *out)
+{
+    const struct json_value *key = json_first(out->root);
+    const struct json_value *session = NULL;
+    for (uint32_t i = 0; i < out->root->size; i++, key = json_next(key + 1)) {
+        struct str name = json_str(key);
+        if (str_equal(name, STR("ref")) && read_ref(job, key + 1, out) != 0)
+            return -1;
+        if (str_equal(name, STR("watch")))
+            out->watch = key + 1;
+        else if (str_equal(name, STR("unwatch")))
+            out->unwatch = key + 1;
+        else if (str_equal(name, STR("type")))
+            out->is_command = true;
+        else if (str_equal(name, STR("session")))
+            session = key + 1;
+    }
+    if (out->is_command + (out->watch != NULL) + (out->unwatch != NULL) != 1)
+        return refuse(job, CORE_E_MALFORMED, NULL,
+                      "a message must have just one of \"type\", \"watch\" and \"unwatch\"");
+    if (!out->is_command && out->root->size > (out->ref.p != NULL) + 1u)
+        return refuse(job, CORE_E_MALFORMED, NULL, "beside \"%s\" only \"ref\" may stand",
+                      out->watch != NULL ? "watch" : "unwatch");
+    if (!out->is_command || !out->many)
+        return 0;
+    if (session == NULL || session->type != JSON_STRING || !core_id_valid(json_str(session)))
+        return refuse(job, CORE_E_MALFORMED, "session",
+                      "\"session\" must name the session, by an id: " CORE_ID_RULE);
+    out->session = arena_copy(job->arena, json_str(session));
+    return 0;
+}
+
+int decode_message(struct decoder *d, struct str text, bool many, struct arena *scratch,
+                   struct decode_message *out, struct core_refusal *why)
+{
+    struct job job = {.d = d, .arena = scratch, .why = why};
+    struct json_error error;
+    *out = (struct decode_message){.many = many};
+    if (json_parse(d->parser, text, &out->root, &error) != 0)
+        return refuse_json(&job, &error);
+    if (out->root->type != JSON_OBJECT)
+        return refuse(&job, CORE_E_MALFORMED, NULL, "a message must be an object");
+    return read_envelope(&job, out);
+}
+
+/* The place behind the last command; it is not counted yet. */
+static struct request_command *next_command(struct request *request)
+{
+    enum { COMMANDS_MIN = 8 };
+    uint32_t n = request->commands_n;
+    if (n == 0 || (n >= COMMANDS_MIN && (n & (n - 1)) == 0)) {
+        struct request_command *old = request->commands;
+        size_t size = sizeof(*old);
+        request->commands = arena_alloc(&request->arena, (n != 0 ? n * 2 : COMMANDS_MIN) * size);
+        if (n != 0)
+            memcpy(request->commands, old, n * size);
+    }
+    return &request->commands[n];
+}
+
+int decode_message_command(struct decoder *d, const struct decode_message *message,
+                           struct request *request, struct core_refusal *why)
+{
+    struct job job = {.d = d, .arena = &request->arena, .envelope = message, .why = why};
+    job.out = next_command(request);
+    if (decode_typed(&job, message->root) != 0)
+        return -1;
+    job.out->ref = message->ref.p != NULL ? arena_copy(job.arena, message->ref) : (struct str){0};
+    request->commands_n++;
+    return 0;
+}
+
+void decode_message_end(struct decoder *d)
+{
+    (void)finish(d, NULL, 0);
 }
 
 bool decode_key_valid(struct str key)

@@ -14,9 +14,14 @@
 
 #include "shards/request.h"
 
-enum { DECODE_KEY_BYTES = 128 /* an idempotency key; longer: 413 */ };
+enum {
+    DECODE_KEY_BYTES = 128, /* an idempotency key; longer: 413 */
+    DECODE_REF_BYTES = 128, /* the `ref` of a WebSocket's message; longer: 400 */
+};
 
 struct decoder;
+struct json_value;
+struct query;
 
 /* `limits` must outlive it. */
 struct decoder *decoder_new(const struct core_limits *limits, uint32_t max_batch_commands,
@@ -53,6 +58,37 @@ int decode_fork(struct decoder *d, struct str body, struct request *request,
  * and epoch that the export ends with. The session must be request->session.
  */
 int decode_import(struct str body, struct request *request, struct core_refusal *why);
+
+/* A message that a client sends over a WebSocket. Its values live until decode_message_end, or the
+ * decoder's next use. */
+struct decode_message {
+    const struct json_value *root;
+    const struct json_value *watch, *unwatch; /* NULL: it is no such message */
+    struct str ref;                           /* as JSON; p == NULL: none */
+    struct str session;                       /* many, a command: the one it goes to */
+    bool many;                                /* of many sessions: commands have a `session` */
+    bool is_command;
+};
+
+/*
+ * Reads what all messages have, into `scratch`. 0, or -1 with *why filled, and the message's ref as
+ * far as it was read.
+ */
+int decode_message(struct decoder *d, struct str text, bool many, struct arena *scratch,
+                   struct decode_message *out, struct core_refusal *why);
+/* Adds the message's command, with its key and ref, to those of the request. 0, or -1 with *why
+ * filled and the request's commands as they were. */
+int decode_message_command(struct decoder *d, const struct decode_message *message,
+                           struct request *request, struct core_refusal *why);
+/*
+ * What `watch` or `unwatch` holds, as the parameters of a query with just these members; its
+ * strings lie in `scratch`. *session: the one that is (not) to be watched; p == NULL: it is about
+ * the summary. 0, or -1 with *why filled.
+ */
+int decode_watch(const struct decode_message *message, struct arena *scratch, struct query *query,
+                 struct str *session, struct core_refusal *why);
+/* All of the message is done with. */
+void decode_message_end(struct decoder *d);
 
 /* Its parser, for other files of decode. */
 struct json_parser *decoder_parser(struct decoder *d);

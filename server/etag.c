@@ -1,5 +1,6 @@
 #include "server/etag.h"
 
+#include "server/framing.h"
 #include "server/router.h"
 
 struct str etag_write(char out[ETAG_BYTES], struct str epoch, uint64_t seq)
@@ -22,11 +23,25 @@ struct str etag_write(char out[ETAG_BYTES], struct str epoch, uint64_t seq)
     return (struct str){out, n};
 }
 
+/* Takes "-<view>" (framing.h) off the end; a number there is a seq. */
+static struct str without_view(struct str text)
+{
+    uint64_t number;
+    const char *dash = memrchr(text.p, '-', text.n);
+    struct str version = STR(FRAMING_VIEW_VERSION);
+    if (dash == NULL)
+        return text;
+    struct str last = {dash + 1, (size_t)(text.p + text.n - dash) - 1};
+    bool view = last.n > version.n && memcmp(last.p, version.p, version.n) == 0 &&
+                !query_number(last, &number);
+    return view ? (struct str){text.p, (size_t)(dash - text.p)} : text;
+}
+
 bool etag_read(struct str text, struct str *epoch, uint64_t *seq)
 {
     if (text.n < 5 || text.p[0] != '"' || text.p[text.n - 1] != '"')
         return false;
-    text = (struct str){text.p + 1, text.n - 2};
+    text = without_view((struct str){text.p + 1, text.n - 2});
     const char *dash = memrchr(text.p, '-', text.n);
     if (dash == NULL || dash == text.p || dash - text.p > CORE_EPOCH_BYTES)
         return false;

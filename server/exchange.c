@@ -3,7 +3,6 @@
 #include "server/gather.h"
 #include "server/hangup.h"
 #include "server/problem.h"
-#include "server/stream.h"
 
 #include <sys/socket.h>
 
@@ -37,8 +36,8 @@ static void dispose(void *p)
         exchange_end_wait(exchange);
         figure_add(&frontend->figures->waiting, -1);
     }
-    if (exchange->watcher != NULL)
-        stream_close(exchange->watcher);
+    if (exchange->on_gone != NULL)
+        exchange->on_gone(exchange->face);
     if (exchange->reply != NULL)
         request_free(exchange->reply);
     if (exchange->gather != NULL)
@@ -80,7 +79,7 @@ struct str exchange_copy(struct exchange *exchange, struct buf *text)
 #define VALUE(text) {(char *)(text), sizeof(text) - 1}
 
 static h2o_iovec_t nosniff_name = VALUE("x-content-type-options");
-static h2o_iovec_t buffering_name = VALUE("x-accel-buffering");
+static h2o_iovec_t referrer_name = VALUE("referrer-policy");
 static h2o_iovec_t replayed_name = VALUE("idempotent-replayed");
 
 #define NOSNIFF {&nosniff_name, NULL, VALUE("nosniff")}
@@ -103,13 +102,16 @@ static const h2o_header_t shared_headers[][HEADERS_SHARED] = {
     [ANSWER_TEXT] = {{TOKEN(CONTENT_TYPE), NULL, VALUE("text/plain; charset=utf-8")},
                      NO_CACHE,
                      NOSNIFF},
+    [ANSWER_FILE] = {{TOKEN(VARY), NULL, VALUE("accept-encoding")},
+                     {&referrer_name, NULL, VALUE("no-referrer")},
+                     NOSNIFF},
 };
 
-static const h2o_header_t stream_headers[] = {
-    {TOKEN(CONTENT_TYPE), NULL, VALUE("text/event-stream")},
-    NO_STORE,
-    {&buffering_name, NULL, VALUE("no")},
-    NOSNIFF,
+/* What an upgrade must be to (RFC 9110, 15.5.22; RFC 6455, 4.4). */
+static h2o_iovec_t version_name = VALUE("sec-websocket-version");
+static const h2o_header_t upgrade_headers[] = {
+    {TOKEN(UPGRADE), NULL, VALUE("websocket")},
+    {&version_name, NULL, VALUE("13")},
 };
 
 static void add_header(h2o_headers_t *headers, h2o_iovec_t *name, struct str value)
@@ -125,10 +127,12 @@ static void set_headers(h2o_req_t *req, const struct answer *answer)
     unsigned skipped = answer->body.p == NULL ? 1 : 0;
 
     _Static_assert(HEADERS_SHARED + 5 <= HEADERS_RESERVED, "all headers of an answer fit");
-    h2o_vector_reserve(&req->pool, headers, HEADERS_RESERVED);
+    h2o_vector_reserve(&req->pool, headers, HEADERS_RESERVED + answer->more_n);
     memcpy(headers->entries, shared_headers[answer->kind] + skipped,
            (HEADERS_SHARED - skipped) * sizeof(h2o_header_t));
     headers->size = HEADERS_SHARED - skipped;
+    for (size_t i = 0; i < answer->more_n; i++)
+        headers->entries[headers->size++] = answer->more[i];
     if (answer->etag.p != NULL)
         add_header(headers, TOKEN(ETAG), answer->etag);
     if (answer->location.p != NULL)
@@ -161,6 +165,7 @@ static const char *reason_of(int status)
         {413, "Content Too Large"},
         {415, "Unsupported Media Type"},
         {422, "Unprocessable Content"},
+        {426, "Upgrade Required"},
         {500, "Internal Server Error"},
         {503, "Service Unavailable"},
         {507, "Insufficient Storage"},
@@ -208,9 +213,10 @@ static void send_piece(struct exchange *exchange)
              last ? H2O_SEND_STATE_FINAL : H2O_SEND_STATE_IN_PROGRESS);
 }
 
+/* Nothing is read anyway; it is said again for h2o to see what to poll for (outlet.c). */
 static void on_proceed(h2o_generator_t *generator, h2o_req_t *req)
 {
-    (void)req;
+    h2o_socket_read_stop(req->conn->callbacks->get_socket(req->conn));
     send_piece((struct exchange *)((char *)generator - offsetof(struct exchange, generator)));
 }
 
@@ -292,6 +298,10 @@ void exchange_refuse_with(struct exchange *exchange, unsigned error, const struc
     }
     if (error == PROBLEM_E_METHOD_NOT_ALLOWED)
         answer.allow = (struct str){exchange->match.allow, strlen(exchange->match.allow)};
+    if (error == PROBLEM_E_UPGRADE_REQUIRED) {
+        answer.more = upgrade_headers;
+        answer.more_n = sizeof(upgrade_headers) / sizeof(upgrade_headers[0]);
+    }
     answer.body = buf_str(text);
     exchange_answer(exchange, &answer);
 }
@@ -311,18 +321,24 @@ void exchange_refuse_text(struct exchange *exchange, unsigned error, const char 
     exchange_refuse(exchange, error, &why);
 }
 
-void exchange_begin_stream(struct exchange *exchange)
+void exchange_set_head(struct exchange *exchange, int status, const char *reason,
+                       const h2o_header_t *headers, size_t headers_n)
 {
     h2o_req_t *req = exchange->req;
-    size_t n = sizeof(stream_headers) / sizeof(stream_headers[0]);
 
-    begin_answer(exchange, 200);
-    if (req->version < 0x101)
-        req->http1_is_persistent = 0; /* the end of the connection is the end of the body */
-    h2o_vector_reserve(&req->pool, &req->res.headers, n);
-    memcpy(req->res.headers.entries, stream_headers, sizeof(stream_headers));
-    req->res.headers.size = n;
-    h2o_start_response(req, &exchange->generator);
+    begin_answer(exchange, status);
+    req->res.reason = reason;
+    req->res.content_length = SIZE_MAX;
+    h2o_vector_reserve(&req->pool, &req->res.headers, headers_n);
+    memcpy(req->res.headers.entries, headers, headers_n * sizeof(*headers));
+    req->res.headers.size = headers_n;
+    arm_deadline(exchange); /* for the head; the exchange goes when it is out */
+}
+
+void exchange_give_away(struct exchange *exchange)
+{
+    assert(exchange->answered);
+    exchange->on_gone = NULL;
 }
 
 /* ---- requests */
@@ -403,11 +419,6 @@ void exchange_cut(struct exchange *exchange)
 
 void exchange_gone(struct exchange *exchange)
 {
-    if (exchange->watcher != NULL && exchange->answered) {
-        exchange_cut(exchange);
-        stream_touch(exchange->watcher);
-        return;
-    }
     if (exchange->answered && !exchange->asking)
         return; /* its own write tells */
     /* One write, so that h2o finds out; nobody reads it. */

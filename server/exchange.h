@@ -6,8 +6,8 @@
  * is gone, whichever comes first, and exchange.c then gives back all it holds. So nothing keeps a
  * pointer to an exchange over a turn; requests carry its token.
  *
- * Normal path: exchange_answer or exchange_refuse, exactly once, unless it becomes a stream
- * (streams.h). A body goes out by reference in pieces; the client has --write-timeout for each.
+ * Normal path: exchange_answer or exchange_refuse, exactly once, unless its connection leaves HTTP
+ * (outlet.h). A body goes out by reference in pieces; the client has --write-timeout for each.
  * Failure: a client that takes nothing for that long is cut off; one that hangs up while watched
  * (exchange_watch) is noticed at once, else when its answer is written.
  */
@@ -39,7 +39,8 @@ struct exchange {
     struct buf text;                /* or this does */
     void (*ask)(struct exchange *); /* for the page behind `reply` */
     struct gather *gather;          /* list.c, status.c: replies of all shards */
-    struct watcher *watcher;
+    void *face; /* of a connection that is to leave HTTP, with what frees it if the exchange goes */
+    void (*on_gone)(void *face);
 };
 
 /* The headers that kinds of answers share. */
@@ -49,7 +50,8 @@ enum answer_kind {
     ANSWER_STATE,
     ANSWER_PROBLEM,
     ANSWER_YAML,
-    ANSWER_TEXT
+    ANSWER_TEXT,
+    ANSWER_FILE /* its type comes with `more` */
 };
 
 struct answer {
@@ -61,6 +63,8 @@ struct answer {
     struct str allow;
     int retry_after_s;
     bool replayed;
+    const h2o_header_t *more; /* copied; what they point to is static or in the pool */
+    size_t more_n;
 };
 
 /* Makes the exchange of a request; the connection is found by its socket. */
@@ -104,8 +108,11 @@ void exchange_end_wait(struct exchange *exchange);
 void exchange_waited(struct exchange *exchange);
 /* Cuts the connection: h2o notices and disposes of the exchange. */
 void exchange_cut(struct exchange *exchange);
-/* Begins the answer as an event stream; `generator` is set. The first send must carry bytes. */
-void exchange_begin_stream(struct exchange *exchange);
+/* The head of an answer that is no more HTTP behind it; for outlet_take, which begins it. */
+void exchange_set_head(struct exchange *exchange, int status, const char *reason,
+                       const h2o_header_t *headers, size_t headers_n);
+/* The face lives on without the exchange. For outlet_take. */
+void exchange_give_away(struct exchange *exchange);
 /* Memory of the request's pool. */
 void *exchange_alloc(struct exchange *exchange, size_t size);
 struct str exchange_copy(struct exchange *exchange, struct buf *text);

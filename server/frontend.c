@@ -1,8 +1,10 @@
 #include "server/frontend.h"
 
+#include "server/assets.h"
 #include "server/call.h"
 #include "server/hangup.h"
 #include "server/list.h"
+#include "server/many.h"
 #include "server/problem.h"
 #include "server/rest.h"
 #include "server/status.h"
@@ -101,6 +103,9 @@ static void dispatch(struct exchange *exchange, const struct call *call)
 {
     switch (exchange->match.route) {
     case ROUTE_PAGE:
+    case ROUTE_ASSET:
+        assets_serve(exchange, call);
+        break;
     case ROUTE_HEALTH:
     case ROUTE_READY:
     case ROUTE_OPENAPI:
@@ -119,6 +124,13 @@ static void dispatch(struct exchange *exchange, const struct call *call)
         else
             rest_serve(exchange, call);
         break;
+    case ROUTE_MANY_STREAM:
+        many_open(exchange, call);
+        break;
+    case ROUTE_SOCKET:
+    case ROUTE_MANY_SOCKET:
+        socket_open(exchange, call);
+        break;
     default:
         rest_serve(exchange, call);
         break;
@@ -132,7 +144,8 @@ static bool is_probe(enum route route)
 
 static bool needs_shards(enum route route)
 {
-    return !is_probe(route) && route != ROUTE_PAGE && route != ROUTE_OPENAPI;
+    return !is_probe(route) && route != ROUTE_PAGE && route != ROUTE_ASSET &&
+           route != ROUTE_OPENAPI;
 }
 
 static int on_req(h2o_handler_t *self, h2o_req_t *req)
@@ -387,6 +400,8 @@ static void *frontend_start(void *ctx, struct reactor *reactor, struct mailbox *
 
     memset(frontend, 0, sizeof(*frontend));
     frontend->shared = shared;
+    feeds_init(&frontend->feeds);
+    outlets_init(&frontend->outlets);
     frontend->reactor = reactor;
     frontend->mailbox = mailbox;
     frontend->figures = &shared->figures[reactor_number(reactor)];
@@ -411,7 +426,15 @@ static void on_reply(void *ctx, struct request *request)
     struct frontend *frontend = ctx;
 
     if (request->kind == REQUEST_FOLLOW) {
-        stream_on_reply(frontend, request);
+        feeds_on_reply(frontend, request);
+        return;
+    }
+    if (request->kind == REQUEST_CHANGES) {
+        overviews_on_reply(frontend, request);
+        return;
+    }
+    if (request->refs) {
+        sockets_on_reply(frontend, request);
         return;
     }
     struct exchange *exchange = slots_find(&frontend->exchanges, request->token);
@@ -427,12 +450,12 @@ static void on_reply(void *ctx, struct request *request)
 
 static void on_frame(void *ctx, uint64_t feed, struct frame *frame)
 {
-    stream_on_frame(ctx, feed, frame);
+    feeds_on_frame(ctx, feed, frame);
 }
 
 static void on_notice(void *ctx, uint64_t feed, enum mailbox_notice notice)
 {
-    stream_on_notice(ctx, feed, notice);
+    feeds_on_notice(ctx, feed, notice);
 }
 
 static int frontend_work(void *p)
@@ -444,8 +467,10 @@ static int frontend_work(void *p)
 
     mailbox_drain(frontend->mailbox, &handlers, FRONTEND_DRAIN_MAX);
     timers_run(&frontend->timers, now_ms);
+    bool unbegun = feeds_work(frontend);
+    bool unfilled = outlets_work(frontend);
     bool all_sent = outbox_flush(&frontend->outbox, frontend->mailbox);
-    if (mailbox_pending(frontend->mailbox))
+    if (unbegun || unfilled || mailbox_pending(frontend->mailbox))
         return 0;
     int wait_ms = timers_wait_ms(&frontend->timers, now_ms);
     if (!all_sent && (wait_ms < 0 || wait_ms > OUTBOX_RETRY_MS))
@@ -546,7 +571,7 @@ static bool frontend_drained(void *p)
         frontend->draining_ms = now_ms;
         frontend->context.shutdown_requested = 1; /* h2o: no keep-alive for what comes now */
         stop_accepting(frontend);
-        stream_drain(frontend);
+        outlets_drain(frontend);
     }
     if (now_ms >= frontend->drain_look_ms) {
         frontend->drain_look_ms = now_ms + DRAIN_LOOK_MS;
@@ -605,7 +630,10 @@ static void frontend_stop(void *p)
     h2o_evloop_destroy(loop);
     h2o_config_dispose(&frontend->globalconf);
     free_h2o_spares();
-    streams_free(&frontend->streams);
+    feeds_free(&frontend->feeds);
+    sockets_free(&frontend->sockets);
+    overviews_free(&frontend->overviews);
+    composed_free(&frontend->composed);
     slots_free(&frontend->exchanges);
     timers_free(&frontend->timers);
     arena_free(&frontend->scratch);

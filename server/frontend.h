@@ -17,13 +17,17 @@
 #define ATOLL_SERVER_FRONTEND_H
 
 #include "server/access.h"
+#include "server/compose.h"
 #include "server/config.h"
 #include "server/decode.h"
 #include "server/h2o.h"
 #include "server/outbox.h"
+#include "server/outlet.h"
+#include "server/overview.h"
 #include "server/router.h"
 #include "server/slots.h"
-#include "server/stream.h"
+#include "server/socket.h"
+#include "server/watcher.h"
 #include "server/timers.h"
 #include "shards/cluster.h"
 
@@ -46,8 +50,9 @@ struct frontend_figures {
     _Alignas(64) _Atomic int cpu;
     _Atomic uint64_t connections, accepted, refused; /* refused: above --max-connections */
     _Atomic uint64_t requests, answers[6];           /* by class of status; [0] unused */
-    _Atomic uint64_t streams, waiting;
-    _Atomic uint64_t streams_lagged; /* times that a reader was slow and has to catch up */
+    _Atomic uint64_t streams, sockets, waiting;
+    _Atomic uint64_t streams_merged; /* merged patches told to slow watchers */
+    _Atomic uint64_t streams_reset;  /* times that one was too slow, and began anew */
     _Atomic uint64_t streams_cut;    /* streams and answers closed for not being read */
     _Atomic uint64_t watching[DATADIR_SHARDS_MAX]; /* streams, by shard of their session */
 };
@@ -69,6 +74,7 @@ struct frontend_shared {
     const struct core_limits *limits;
     struct access access;
     int64_t started_ms; /* monotonic */
+    char start[OVERVIEW_START_BYTES + 1]; /* names this life of the process */
     /* Bound, not yet listening: listeners[reactor * listeners_n + i]; -1 once it is taken over. */
     int *listeners;
     unsigned listeners_n;
@@ -113,7 +119,11 @@ struct frontend {
     struct arena scratch; /* of the request being handled */
     struct buf location;  /* of the answer being made */
     struct decoder *decoder;
-    struct streams streams;
+    struct feeds feeds;
+    struct outlets outlets;
+    struct overviews overviews;
+    struct sockets sockets;
+    struct composed composed; /* scratch */
     struct outbox outbox;
     uint64_t ids;          /* counter of ids made: newid.c */
     int64_t draining_ms;   /* since when; 0: not draining */

@@ -1,12 +1,19 @@
 #include "server/outbox.h"
 
+static int outbox_try(struct mailbox *mailbox, struct request *request)
+{
+    if (request->session.p == NULL)
+        return mailbox_send_to(mailbox, request, request->shard);
+    return mailbox_send(mailbox, request);
+}
+
 void outbox_send(struct outbox *outbox, struct mailbox *mailbox, struct request *request)
 {
     if (outbox->closed) {
         request_free(request);
         return;
     }
-    if (outbox_flush(outbox, mailbox) && mailbox_send(mailbox, request) == 0)
+    if (outbox_flush(outbox, mailbox) && outbox_try(mailbox, request) == 0)
         return;
     request->next = NULL;
     if (outbox->first == NULL)
@@ -21,7 +28,7 @@ bool outbox_flush(struct outbox *outbox, struct mailbox *mailbox)
     while (outbox->first != NULL) {
         struct request *request = outbox->first;
         struct request *next = request->next;
-        if (mailbox_send(mailbox, request) != 0)
+        if (outbox_try(mailbox, request) != 0)
             return false;
         outbox->first = next;
     }

@@ -17,7 +17,7 @@ struct outbox {
     bool closed;
 };
 
-/* Takes the request over. */
+/* Takes the request over. One without a session goes to request->shard. */
 void outbox_send(struct outbox *outbox, struct mailbox *mailbox, struct request *request);
 /* Tries what is left again; true: all is sent. */
 bool outbox_flush(struct outbox *outbox, struct mailbox *mailbox);

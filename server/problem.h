@@ -17,7 +17,8 @@
     X(NOT_ACCEPTABLE, 406, "not-acceptable", "Not acceptable")                                     \
     X(FORBIDDEN_HOST, 403, "forbidden-host", "Host not allowed")                                   \
     X(FORBIDDEN_ORIGIN, 403, "forbidden-origin", "Origin not allowed")                             \
-    X(UNSUPPORTED_MEDIA_TYPE, 415, "unsupported-media-type", "Unsupported media type")
+    X(UNSUPPORTED_MEDIA_TYPE, 415, "unsupported-media-type", "Unsupported media type")             \
+    X(UPGRADE_REQUIRED, 426, "upgrade-required", "Upgrade required")
 
 enum problem_error {
     PROBLEM_E_FIRST = REQUEST_ERROR_COUNT - 1,

@@ -2,6 +2,7 @@
 
 #include "server/at.h"
 #include "server/etag.h"
+#include "server/framing.h"
 #include "server/history.h"
 #include "server/newid.h"
 #include "server/problem.h"
@@ -207,9 +208,8 @@ static int decode_form(struct exchange *exchange, const struct call *call, const
     return 0;
 }
 
-/* A session.create among commands: for the session of the path, whether it says so or not. */
-static int check_create(struct request *request, struct request_command *item,
-                        struct core_refusal *why)
+int rest_check_create(struct request *request, struct request_command *item,
+                      struct core_refusal *why)
 {
     struct core_fields *fields = &item->command.f;
 
@@ -235,7 +235,7 @@ static int decode_batch(struct exchange *exchange, const struct call *call, stru
                          "In a batch each command has a key of its own, in \"key\".");
     for (uint32_t i = 0; i < request->commands_n; i++) {
         struct request_command *item = &request->commands[i];
-        int rc = check_create(request, item, why);
+        int rc = rest_check_create(request, item, why);
         if (rc != 0 && !request->batch)
             return rc;
         if (rc != 0) {
@@ -332,12 +332,25 @@ static void serve_inbox(struct exchange *exchange, const struct call *call)
         exchange_begin_wait(exchange, exchange->match.session, query->wait_ms);
 }
 
+static const struct core_parts *copy_parts(struct arena *arena, const struct core_parts *parts)
+{
+    if (parts == NULL)
+        return NULL;
+    struct core_parts *copy = arena_alloc(arena, sizeof(*copy) + parts->n * sizeof(struct str));
+    copy->n = parts->n;
+    for (uint32_t i = 0; i < parts->n; i++)
+        copy->items[i] = arena_copy(arena, parts->items[i]);
+    return copy;
+}
+
 static void serve_state(struct exchange *exchange, const struct call *call, enum request_kind kind)
 {
     struct request *request = rest_request(exchange, kind);
 
     request->thread = arena_copy(&request->arena, exchange->match.thread);
     request->at = at_copy(&request->arena, &call->query.at);
+    request->compact = call->query.view == VIEW_COMPACT;
+    request->parts = copy_parts(&request->arena, call->query.parts);
     exchange->none_match = call->headers.if_none_match;
     exchange_send(exchange, request);
 }
@@ -414,12 +427,32 @@ static void answer_commands(struct exchange *exchange, const struct request *req
     exchange_answer(exchange, &answer);
 }
 
+/* The tag of another view than the plain one: "<epoch>-<seq>-<view>", as in the ids of a stream. */
+static struct str etag_of_view(struct exchange *exchange, struct str etag,
+                               const struct request *request)
+{
+    char scratch[FRAMING_VIEW_BYTES];
+    unsigned form = request->compact ? WANTS_COMPACT : WANTS_PATCHES;
+    struct str view = framing_view(form, request->parts, scratch);
+    char *text = exchange_alloc(exchange, etag.n + 1 + view.n);
+    size_t n = etag.n - 1;
+
+    memcpy(text, etag.p, n);
+    text[n++] = '-';
+    memcpy(text + n, view.p, view.n);
+    n += view.n;
+    text[n++] = '"';
+    return (struct str){text, n};
+}
+
 static void answer_state(struct exchange *exchange, const struct request *request)
 {
     struct answer answer = {.status = 200, .kind = ANSWER_STATE, .body = buf_str(&request->body)};
     struct str epoch = {request->epoch, strlen(request->epoch)};
 
     answer.etag = etag_write(exchange_alloc(exchange, ETAG_BYTES), epoch, request->seq);
+    if (request->compact || request->parts != NULL)
+        answer.etag = etag_of_view(exchange, answer.etag, request);
     if (exchange->none_match.n != 0 && etag_listed(exchange->none_match, answer.etag)) {
         answer.status = 304;
         answer.body = (struct str){0};

@@ -15,6 +15,11 @@ void rest_serve(struct exchange *exchange, const struct call *call);
 /* A request of rest_serve has come back; takes it over. */
 void rest_on_reply(struct exchange *exchange, struct request *request);
 
+/* A session.create among commands is for the request's session, whether it says so or not. 0, or an
+ * error. */
+int rest_check_create(struct request *request, struct request_command *item,
+                      struct core_refusal *why);
+
 /* ---- for history.c */
 
 /* An empty request for the session of the path. */

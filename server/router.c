@@ -4,6 +4,7 @@
 #include "server/problem.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <strings.h>
 
 enum { SEGMENTS_MAX = 7, LABEL_SEPARATOR = ':' };
@@ -24,14 +25,21 @@ struct place {
 #define SESSION "{session}"
 #define AGENT "{agent}"
 #define THREAD "{thread}"
+#define ASSET "{name}"
 #define IN_SESSION "v1", "sessions", SESSION
 
 static const struct place places[] = {
     {{""}, {[GET] = ROUTE_PAGE}},
+    {{"sessions"}, {[GET] = ROUTE_PAGE}},
+    {{"sessions", SESSION}, {[GET] = ROUTE_PAGE}},
+    {{"server"}, {[GET] = ROUTE_PAGE}},
+    {{"assets", ASSET}, {[GET] = ROUTE_ASSET}},
     {{"healthz"}, {[GET] = ROUTE_HEALTH}},
     {{"readyz"}, {[GET] = ROUTE_READY}},
     {{"openapi.yaml"}, {[GET] = ROUTE_OPENAPI}},
     {{"v1", "status"}, {[GET] = ROUTE_STATUS}},
+    {{"v1", "stream"}, {[GET] = ROUTE_MANY_STREAM}},
+    {{"v1", "ws"}, {[GET] = ROUTE_MANY_SOCKET}},
     {{"v1", "sessions"}, {[GET] = ROUTE_SESSION_LIST, [POST] = ROUTE_SESSION_POST}},
     {{IN_SESSION},
      {[GET] = ROUTE_SESSION_GET,
@@ -41,6 +49,7 @@ static const struct place places[] = {
     {{IN_SESSION, "close"}, {[POST] = ROUTE_SESSION_CLOSE}},
     {{IN_SESSION, "commands"}, {[POST] = ROUTE_COMMANDS}},
     {{IN_SESSION, "stream"}, {[GET] = ROUTE_STREAM}},
+    {{IN_SESSION, "ws"}, {[GET] = ROUTE_SOCKET}},
     {{IN_SESSION, "events"}, {[GET] = ROUTE_EVENTS}},
     {{IN_SESSION, "diff"}, {[GET] = ROUTE_DIFF}},
     {{IN_SESSION, "proof"}, {[GET] = ROUTE_PROOF}},
@@ -66,13 +75,15 @@ static const struct place places[] = {
 /* The parameters that a route knows. */
 static const uint32_t known[ROUTE_COUNT] = {
     [ROUTE_SESSION_LIST] = KNOWS(LIMIT) | KNOWS(CURSOR) | KNOWS(LABEL),
-    [ROUTE_SESSION_GET] = KNOWS(AT),
+    [ROUTE_SESSION_GET] = KNOWS(AT) | KNOWS(VIEW) | KNOWS(PATH),
     [ROUTE_COMMANDS] = KNOWS(ATOMIC),
     [ROUTE_DIFF] = KNOWS(FROM) | KNOWS(TO),
     [ROUTE_PROOF] = KNOWS(AT),
     [ROUTE_EXPORT] = KNOWS(AFTER),
     [ROUTE_IMPORT] = KNOWS(AFTER) | KNOWS(MORE),
-    [ROUTE_STREAM] = KNOWS(AFTER) | KNOWS(LAST_EVENT_ID),
+    [ROUTE_STREAM] = KNOWS(AFTER) | KNOWS(LAST_EVENT_ID) | KNOWS(VIEW) | KNOWS(PATH),
+    [ROUTE_SOCKET] = KNOWS(AFTER) | KNOWS(LAST_EVENT_ID) | KNOWS(VIEW) | KNOWS(PATH),
+    [ROUTE_MANY_STREAM] = KNOWS(LABEL) | KNOWS(SESSION) | KNOWS(LAST_EVENT_ID) | KNOWS(VIEW),
     [ROUTE_EVENTS] = KNOWS(AFTER) | KNOWS(BEFORE) | KNOWS(LIMIT) | KNOWS(TYPE) | KNOWS(CURSOR) |
                      KNOWS(AGENT) | KNOWS(THREAD) | KNOWS(SINCE) | KNOWS(UNTIL) | KNOWS(ORDER) |
                      KNOWS(LAST_EVENT_ID),
@@ -88,7 +99,7 @@ static const uint32_t required[ROUTE_COUNT] = {
     [ROUTE_PARTICIPANT_DELETE] = KNOWS(BY),
 };
 
-static const uint32_t repeatable = KNOWS(LABEL) | KNOWS(TYPE);
+static const uint32_t repeatable = KNOWS(LABEL) | KNOWS(TYPE) | KNOWS(PATH) | KNOWS(SESSION);
 
 static const char *const parameter_names[QUERY_COUNT] = {
 #define X(name, text) [QUERY_##name] = text,
@@ -208,6 +219,17 @@ static int take_id(struct str *id, struct str segment, const char *field, struct
     return 0;
 }
 
+static int take_asset(struct str *name, struct str segment, struct core_refusal *why)
+{
+    static const char allowed[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+    for (size_t i = 0; i < segment.n; i++)
+        if (memchr(allowed, segment.p[i], sizeof(allowed) - 1) == NULL)
+            return malformed(why, "name", "The %s of a file must match [A-Za-z0-9._-]+.", "name");
+    *name = segment;
+    return 0;
+}
+
 static int take_ids(const struct place *place, const struct str *segments, unsigned n,
                     struct route_match *match, struct core_refusal *why)
 {
@@ -220,6 +242,8 @@ static int take_ids(const struct place *place, const struct str *segments, unsig
             rc = take_id(&match->session, segments[i], "session", why);
         else if (strcmp(segment, AGENT) == 0)
             rc = take_id(&match->agent, segments[i], "agent", why);
+        else if (strcmp(segment, ASSET) == 0)
+            rc = take_asset(&match->asset, segments[i], why);
         else
             rc = take_id(&match->thread, segments[i], "thread", why);
     }
@@ -412,6 +436,74 @@ static int take_event_cursor(struct str text, struct query *query, struct core_r
     return 0;
 }
 
+/* ---- what is watched */
+
+static int take_view(struct str text, enum route route, struct query *query,
+                     struct core_refusal *why)
+{
+    static const struct str names[] = {[VIEW_FULL] = {"full", 4},
+                                       [VIEW_COMPACT] = {"compact", 7},
+                                       [VIEW_SUMMARY] = {"summary", 7}};
+    bool many = route == ROUTE_MANY_STREAM;
+
+    for (unsigned view = VIEW_FULL; view <= (many ? VIEW_SUMMARY : VIEW_COMPACT); view++) {
+        if (!str_equal(text, names[view]))
+            continue;
+        query->view = (enum view)view;
+        return 0;
+    }
+    return malformed(why, "view",
+                     many ? "%s must be summary, compact or full." : "%s must be full or compact.",
+                     "view");
+}
+
+static int take_part(struct str text, struct arena *scratch, struct query *query,
+                     struct core_refusal *why)
+{
+    if (!core_part_valid(text))
+        return malformed(why, "path",
+                         "%s must be a JSON Pointer of one or two segments, such as /threads or "
+                         "/threads/t3, in which ~ is written ~0 and / is ~1.",
+                         "path");
+    if (query->parts == NULL) {
+        query->parts =
+            arena_alloc(scratch, sizeof(*query->parts) + ROUTER_PARTS_MAX * sizeof(struct str));
+        query->parts->n = 0;
+    }
+    if (query->parts->n == ROUTER_PARTS_MAX)
+        return malformed(why, "path", "%s may be given at most 64 times.", "path");
+    query->parts->items[query->parts->n++] = text;
+    return 0;
+}
+
+static int take_session(struct str text, struct arena *scratch, struct query *query,
+                        struct core_refusal *why)
+{
+    if (query->sessions_n == ROUTER_SESSIONS_MAX)
+        return malformed(why, "session", "%s may be given at most 1000 times.", "session");
+    if (query->sessions == NULL)
+        query->sessions = arena_alloc(scratch, ROUTER_SESSIONS_MAX * sizeof(struct str));
+    return take_query_id(text, &query->sessions[query->sessions_n++], "session", why);
+}
+
+static int compare_items(const void *a, const void *b)
+{
+    return str_compare(*(const struct str *)a, *(const struct str *)b);
+}
+
+/* Sorts; each stays once. Returns how many there are then. */
+static uint32_t sort_once(struct str *items, uint32_t n)
+{
+    uint32_t kept = 0;
+    qsort(items, n, sizeof(*items), compare_items);
+    for (uint32_t i = 0; i < n; i++)
+        if (kept == 0 || !str_equal(items[kept - 1], items[i]))
+            items[kept++] = items[i];
+    return kept;
+}
+
+/* ---- all parameters */
+
 /* The parameters of history; `route` tells whose `from` and `cursor` it is. */
 static int take_history_value(enum query_parameter parameter, struct str text, enum route route,
                               struct query *query, struct core_refusal *why)
@@ -480,6 +572,12 @@ static int take_value(enum query_parameter parameter, struct str text, enum rout
         return take_bool(text, &query->more, name, why);
     case QUERY_WAIT:
         return take_wait(text, &query->wait_ms, why);
+    case QUERY_VIEW:
+        return take_view(text, route, query, why);
+    case QUERY_PATH:
+        return take_part(text, scratch, query, why);
+    case QUERY_SESSION:
+        return take_session(text, scratch, query, why);
     default:
         return take_history_value(parameter, text, route, query, why);
     }
@@ -505,6 +603,18 @@ static int find_parameter(struct str name, uint32_t allowed)
     return -1;
 }
 
+static int take_once(enum query_parameter parameter, struct str value, enum route route,
+                     const struct query_limits *limits, struct arena *scratch, struct query *query,
+                     struct core_refusal *why)
+{
+    uint32_t bit = UINT32_C(1) << parameter;
+    if ((query->given & bit & ~repeatable) != 0)
+        return malformed(why, parameter_names[parameter], "%s may be given only once.",
+                         parameter_names[parameter]);
+    query->given |= bit;
+    return take_value(parameter, value, route, limits, scratch, query, why);
+}
+
 static int take_pair(struct str pair, enum route route, const struct query_limits *limits,
                      struct arena *scratch, struct query *query, struct core_refusal *why)
 {
@@ -520,12 +630,23 @@ static int take_pair(struct str pair, enum route route, const struct query_limit
     if (parameter < 0)
         return malformed(why, shown_name(name, scratch), "Unknown parameter \"%s\".",
                          shown_name(name, scratch));
-    uint32_t bit = UINT32_C(1) << parameter;
-    if ((query->given & bit & ~repeatable) != 0)
-        return malformed(why, parameter_names[parameter], "%s may be given only once.",
-                         parameter_names[parameter]);
-    query->given |= bit;
-    return take_value((enum query_parameter)parameter, value, route, limits, scratch, query, why);
+    return take_once((enum query_parameter)parameter, value, route, limits, scratch, query, why);
+}
+
+int query_take(struct query *query, enum query_parameter parameter, struct str value,
+               struct arena *scratch, struct core_refusal *why)
+{
+    assert(parameter == QUERY_VIEW || parameter == QUERY_PATH || parameter == QUERY_SESSION ||
+           parameter == QUERY_LABEL || parameter == QUERY_LAST_EVENT_ID);
+    return take_once(parameter, value, ROUTE_MANY_STREAM, NULL, scratch, query, why);
+}
+
+void query_sort(struct query *query)
+{
+    if (query->parts != NULL)
+        query->parts->n = sort_once(query->parts->items, query->parts->n);
+    if (query->sessions_n != 0)
+        query->sessions_n = sort_once(query->sessions, query->sessions_n);
 }
 
 /* A page of events that follows another: the same question, but behind the cursor. */
@@ -546,6 +667,10 @@ int query_parse(struct str text, enum route route, const struct query_limits *li
                 struct arena *scratch, struct query *query, struct core_refusal *why)
 {
     *query = (struct query){.limit = limits->page};
+    if (route == ROUTE_MANY_STREAM)
+        query->view = VIEW_SUMMARY;
+    if (route == ROUTE_PAGE) /* whatever it has is the page's own */
+        return 0;
     while (text.n != 0) {
         const char *end = memchr(text.p, '&', text.n);
         struct str pair = {text.p, end != NULL ? (size_t)(end - text.p) : text.n};
@@ -558,6 +683,9 @@ int query_parse(struct str text, enum route route, const struct query_limits *li
     }
     if (route == ROUTE_EVENTS && query_has(query, QUERY_CURSOR))
         go_on_at_cursor(query);
+    if (query_has(query, QUERY_SESSION) && query_has(query, QUERY_LABEL))
+        return malformed(why, "label", "session and %s exclude each other.", "label");
+    query_sort(query);
     uint32_t missing = required[route] & ~query->given;
     for (int i = 0; missing != 0 && i < QUERY_COUNT; i++)
         if ((missing >> i & 1) != 0)

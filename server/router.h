@@ -28,6 +28,10 @@ enum route {
     ROUTE_SESSION_CLOSE,
     ROUTE_COMMANDS,
     ROUTE_STREAM,
+    ROUTE_SOCKET,      /* WebSocket of one session */
+    ROUTE_MANY_STREAM, /* many sessions in one event stream */
+    ROUTE_MANY_SOCKET, /* … or one WebSocket */
+    ROUTE_ASSET,       /* of the dashboard */
     ROUTE_EVENTS,
     ROUTE_DIFF,
     ROUTE_PROOF,
@@ -50,12 +54,19 @@ enum route {
     ROUTE_COUNT
 };
 
-enum { ROUTER_ALLOW_BYTES = 40, ROUTER_LABELS_MAX = 64, ROUTER_WAIT_MAX_S = 55 };
+enum {
+    ROUTER_ALLOW_BYTES = 40,
+    ROUTER_LABELS_MAX = 64,
+    ROUTER_PARTS_MAX = 64,
+    ROUTER_SESSIONS_MAX = 1000,
+    ROUTER_WAIT_MAX_S = 55
+};
 
 /* Ids are good ones; strings lie in the target or in `scratch`. p == NULL: not in this path. */
 struct route_match {
     enum route route;
     struct str session, agent, thread;
+    struct str asset;               /* name of a file: [A-Za-z0-9._-]+ */
     struct str query;               /* behind the '?' */
     char allow[ROUTER_ALLOW_BYTES]; /* of a path that lacks this method: those it has */
 };
@@ -90,7 +101,12 @@ int router_match(struct str method, struct str target, struct arena *scratch,
     X(UNTIL, "until")                                                                              \
     X(ORDER, "order")                                                                              \
     X(MORE, "more")                                                                                \
-    X(LAST_EVENT_ID, "last_event_id")
+    X(LAST_EVENT_ID, "last_event_id")                                                              \
+    X(VIEW, "view")                                                                                \
+    X(PATH, "path")                                                                                \
+    X(SESSION, "session")
+
+enum view { VIEW_FULL, VIEW_COMPACT, VIEW_SUMMARY };
 
 enum query_parameter {
 #define X(name, text) QUERY_##name,
@@ -116,6 +132,10 @@ struct query {
     int64_t since_ms, until_ms;          /* rounded up: no event lies between two milliseconds */
     struct request_label_filter *labels; /* in `scratch` */
     uint32_t labels_n;
+    enum view view;
+    struct core_parts *parts; /* in `scratch`; NULL: all. Each once, sorted */
+    struct str *sessions;     /* in `scratch`. Each once, sorted */
+    uint32_t sessions_n;
 };
 
 static inline bool query_has(const struct query *query, enum query_parameter parameter)
@@ -126,6 +146,13 @@ static inline bool query_has(const struct query *query, enum query_parameter par
 /* Reads `text` as the query of `route`. 0 or CORE_E_MALFORMED. */
 int query_parse(struct str text, enum route route, const struct query_limits *limits,
                 struct arena *scratch, struct query *query, struct core_refusal *why);
+
+/* For messages that say by JSON what a query says: one value of view, path, session, label or
+ * last_event_id, which must live as long as the query. 0 or CORE_E_MALFORMED. Behind the last:
+ * query_sort. */
+int query_take(struct query *query, enum query_parameter parameter, struct str value,
+               struct arena *scratch, struct core_refusal *why);
+void query_sort(struct query *query);
 
 /* An unsigned number in plain decimal, at most 2^53-1; false where it is not one. */
 bool query_number(struct str text, uint64_t *value);

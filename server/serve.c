@@ -230,6 +230,7 @@ int serve_run(const struct config *config)
         .listeners_n = sockets.n,
         .frontends = reactors,
     };
+    overview_make_start(shared.start);
     access_init(&shared.access, config);
     size_t figures_bytes = reactors * sizeof(*shared.figures);
     shared.figures = aligned_alloc(_Alignof(struct frontend_figures), figures_bytes);

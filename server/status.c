@@ -7,13 +7,6 @@
 #error "the build file defines ATOLL_VERSION"
 #endif
 
-static const char page[] = "Atoll " ATOLL_VERSION ": the session server for multi-agent systems.\n"
-                           "\n"
-                           "/openapi.yaml   what it can do, and how to ask for it\n"
-                           "/v1/status      what it is doing\n"
-                           "/healthz        whether it is alive\n"
-                           "/readyz         whether it can take commands\n";
-
 static void answer_text(struct exchange *exchange, enum answer_kind kind, struct str body)
 {
     exchange_answer(exchange, &(struct answer){.status = 200, .kind = kind, .body = body});
@@ -69,11 +62,8 @@ void status_serve(struct exchange *exchange)
     case ROUTE_OPENAPI:
         answer_text(exchange, ANSWER_YAML, (struct str){web_openapi_yaml, web_openapi_yaml_size});
         break;
-    case ROUTE_STATUS:
-        gather_begin(exchange, ask, NULL);
-        break;
     default:
-        answer_text(exchange, ANSWER_TEXT, (struct str){page, sizeof(page) - 1});
+        gather_begin(exchange, ask, NULL);
         break;
     }
 }
@@ -145,7 +135,9 @@ static void add_reactor(struct buf *out, const struct cluster *cluster,
     add_figure(out, "connections_accepted", figure_read(&figures->accepted));
     add_figure(out, "connections_refused", figure_read(&figures->refused));
     add_figure(out, "streams", figure_read(&figures->streams));
-    add_figure(out, "streams_lagged", figure_read(&figures->streams_lagged));
+    add_figure(out, "sockets", figure_read(&figures->sockets));
+    add_figure(out, "streams_merged", figure_read(&figures->streams_merged));
+    add_figure(out, "streams_reset", figure_read(&figures->streams_reset));
     add_figure(out, "streams_cut", figure_read(&figures->streams_cut));
     add_figure(out, "waiting", figure_read(&figures->waiting));
     add_figure(out, "requests", figure_read(&figures->requests));

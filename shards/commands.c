@@ -208,9 +208,23 @@ static void commands_replay(struct shard *shard, struct session *session, struct
 
 /* ---- one command */
 
-static void result_ok(struct request *request, uint64_t seq, struct str made, bool again)
+static void result_begin(struct request *request, uint32_t at)
 {
-    buf_add_literal(&request->body, "{\"status\":200,\"seq\":");
+    struct str ref = request->commands[at].ref;
+    if (request->refs && ref.p != NULL) {
+        buf_add_literal(&request->body, "{\"ref\":");
+        buf_add_str(&request->body, ref);
+        buf_add_literal(&request->body, ",\"status\":");
+    } else {
+        buf_add_literal(&request->body, "{\"status\":");
+    }
+}
+
+static void result_ok(struct request *request, uint32_t at, uint64_t seq, struct str made,
+                      bool again)
+{
+    result_begin(request, at);
+    buf_add_literal(&request->body, "200,\"seq\":");
     buf_add_u64(&request->body, seq);
     if (made.p != NULL) {
         buf_add_literal(&request->body, ",\"id\":");
@@ -221,9 +235,10 @@ static void result_ok(struct request *request, uint64_t seq, struct str made, bo
     buf_add_byte(&request->body, '}');
 }
 
-static void result_problem(struct request *request, unsigned error, const struct core_refusal *why)
+static void result_problem(struct request *request, uint32_t at, unsigned error,
+                           const struct core_refusal *why)
 {
-    buf_add_literal(&request->body, "{\"status\":");
+    result_begin(request, at);
     buf_add_u64(&request->body, (uint64_t)request_error_status(error));
     buf_add_literal(&request->body, ",\"error\":");
     json_begin_problem(&request->body, request_error_status(error), request_error_name(error),
@@ -237,7 +252,7 @@ static bool run_refuse(struct shard *shard, struct request *request, unsigned er
     struct run *run = request->work;
     shard->stats.refused++;
     if (request->batch && !request->atomic) {
-        result_problem(request, error, why);
+        result_problem(request, run->at, error, why);
         return true;
     }
     run->refused = true;
@@ -272,6 +287,7 @@ static int item_again(struct shard *shard, struct session *session, struct reque
                       struct core_hash body)
 {
     struct key_entry *entry = keys_find(session, key, event_time(shard, session));
+    const struct run *run = request->work;
     char scratch[CORE_MADE_ID_BYTES];
     if (entry == NULL)
         return 0;
@@ -282,7 +298,7 @@ static int item_again(struct shard *shard, struct session *session, struct reque
         return run_refuse(shard, request, CORE_E_KEY_REUSED, &why) ? 1 : -1;
     }
     shard->stats.replayed++;
-    result_ok(request, entry->seq, made_by(session, &item->command, entry, scratch), true);
+    result_ok(request, run->at, entry->seq, made_by(session, &item->command, entry, scratch), true);
     return 1;
 }
 
@@ -327,7 +343,7 @@ static void run_note_event(struct shard *shard, struct session *session, struct 
     run->events_n++;
     shard->stats.events++;
     if (run->wants != 0)
-        frame_builder_add(&run->frame, run->wants, event);
+        frame_builder_add(&run->frame, run->wants, event, session->core);
     if (session->waiters != NULL)
         inbox_mark(session, event);
     if (commands_changes_membership(event->type))
@@ -362,7 +378,7 @@ static bool run_command(struct shard *shard, struct session *session, struct req
 
     shard->stats.commands++;
     if (request->batch && run->at != 0)
-        buf_add_byte(&request->body, ',');
+        buf_add_byte(&request->body, request->refs ? '\n' : ',');
     if (item->bad != NULL)
         return run_refuse(shard, request, item->bad->code, item->bad);
     if (has_key) {
@@ -380,6 +396,7 @@ static bool run_command(struct shard *shard, struct session *session, struct req
     if (decision == CORE_REFUSED)
         return run_refuse(shard, request, why.code, &why);
     if (decision == CORE_EVENT) {
+        changes_expect(session, &event);
         if (core_apply(session->core, &event, &why) != 0)
             return run_refuse(shard, request, why.code, &why);
         run_note_event(shard, session, run, &event);
@@ -389,7 +406,8 @@ static bool run_command(struct shard *shard, struct session *session, struct req
     uint64_t seq = core_session_seq(session->core);
     const struct core_event *made = decision == CORE_EVENT ? &event : NULL;
     if (request->batch) {
-        result_ok(request, seq, made ? core_event_made(made, scratch) : (struct str){0}, false);
+        result_ok(request, run->at, seq, made ? core_event_made(made, scratch) : (struct str){0},
+                  false);
     } else {
         answer_single(request, seq, made);
         run->single_event = made != NULL;
@@ -424,9 +442,9 @@ static void answer_atomic_refused(struct request *request)
         if (i != 0)
             buf_add_byte(&request->body, ',');
         if (i == run->at)
-            result_problem(request, run->refused_error, &run->why);
+            result_problem(request, i, run->refused_error, &run->why);
         else
-            result_problem(request, REQUEST_E_NOT_APPLIED, &undone);
+            result_problem(request, i, REQUEST_E_NOT_APPLIED, &undone);
     }
     buf_add_literal(&request->body, "],\"seq\":");
     buf_add_u64(&request->body, request->seq);
@@ -499,7 +517,7 @@ static void run_finish(struct shard *shard, struct session *session, struct requ
 {
     struct run *run = request->work;
     commands_stand(session, request);
-    if (request->batch) {
+    if (request->batch && !request->refs) {
         buf_add_literal(&request->body, "],\"seq\":");
         buf_add_u64(&request->body, request->seq);
         buf_add_byte(&request->body, '}');
@@ -618,7 +636,7 @@ static bool run_begin(struct shard *shard, struct session *session, struct reque
         session_begin(shard, session, 0);
     run->chain = session->chain;
     run->wants = follow_wants(session);
-    if (request->batch)
+    if (request->batch && !request->refs)
         buf_add_literal(&request->body, "{\"results\":[");
     core_begin(session->core);
     return true;

@@ -16,8 +16,40 @@
 
 /* ---- frames */
 
+static void add_patch(struct buf *out, const struct core_event *event, bool compact)
+{
+    buf_add_literal(out, "{\"seq\":");
+    buf_add_u64(out, event->seq);
+    buf_add_literal(out, ",\"ts\":");
+    json_add_time(out, event->ts_ms);
+    buf_add_literal(out, ",\"type\":\"");
+    const char *name = core_type_spec(event->type)->event_name;
+    buf_add(out, name, strlen(name));
+    buf_add_literal(out, "\",\"actor\":");
+    json_add_string(out, core_event_actor(event));
+    buf_add_literal(out, ",\"ops\":");
+    if (compact)
+        core_event_patch_compact(event, out);
+    else
+        core_event_patch(event, out);
+    buf_add_byte(out, '}');
+}
+
+/* Only a message's compact patch differs from its full one: others stand there once for both. */
+static void add_compact(struct frame_item *item, struct buf *out, const struct core_event *event)
+{
+    if (item->patch_size != 0 && event->type != CORE_MESSAGE_SEND) {
+        item->compact_offset = item->patch_offset;
+        item->compact_size = item->patch_size;
+        return;
+    }
+    item->compact_offset = (uint32_t)out->n;
+    add_patch(out, event, true);
+    item->compact_size = (uint32_t)out->n - item->compact_offset;
+}
+
 void frame_builder_add(struct frame_builder *builder, unsigned wants,
-                       const struct core_event *event)
+                       const struct core_event *event, const struct core_session *after)
 {
     if (builder->n == builder->cap) {
         builder->cap = builder->cap != 0 ? builder->cap * 2 : 16;
@@ -25,23 +57,16 @@ void frame_builder_add(struct frame_builder *builder, unsigned wants,
     }
     struct frame_item *item = &builder->items[builder->n++];
     struct buf *out = &builder->bytes;
-    *item = (struct frame_item){.seq = event->seq};
+    *item = (struct frame_item){.seq = event->seq, .window = FRAME_WINDOW_UNKNOWN};
+    if (after != NULL && event->type == CORE_MESSAGE_SEND)
+        item->window = core_thread_window(after, event->f.thread);
     if (wants & WANTS_PATCHES) {
         item->patch_offset = (uint32_t)out->n;
-        buf_add_literal(out, "{\"seq\":");
-        buf_add_u64(out, event->seq);
-        buf_add_literal(out, ",\"ts\":");
-        json_add_time(out, event->ts_ms);
-        buf_add_literal(out, ",\"type\":\"");
-        const char *name = core_type_spec(event->type)->event_name;
-        buf_add(out, name, strlen(name));
-        buf_add_literal(out, "\",\"actor\":");
-        json_add_string(out, core_event_actor(event));
-        buf_add_literal(out, ",\"ops\":");
-        core_event_patch(event, out);
-        buf_add_byte(out, '}');
+        add_patch(out, event, false);
         item->patch_size = (uint32_t)out->n - item->patch_offset;
     }
+    if (wants & WANTS_COMPACT)
+        add_compact(item, out, event);
     if (wants & WANTS_EVENTS) {
         item->event_offset = (uint32_t)out->n;
         core_event_json(event, out);
@@ -135,7 +160,7 @@ static bool follow_visit(struct history *history, const struct core_event *event
 {
     (void)bytes;
     struct frame_builder *builder = history->u.frame;
-    frame_builder_add(builder, history->request->wants, event);
+    frame_builder_add(builder, history->request->wants, event, NULL);
     history->request->upto = event->seq;
     return builder->bytes.n < CATCH_UP_BYTES;
 }
@@ -160,7 +185,7 @@ static void follow_read_done(struct history *history, int error)
     request->frame = frame_builder_take(builder);
     frame_builder_free(builder);
     free(builder);
-    if (error == -ENOENT && request->catching_up)
+    if (error == -ENOENT && request->catching_up && !request->events)
         follow_reset(shard, history->session, request);
     else if (error != 0)
         query_gone(shard, history->session, request, NULL, error, history->oldest);
@@ -225,7 +250,12 @@ void follow_begin(struct shard *shard, struct session *session, struct request *
     }
     follow_attach(session, request);
     request->attached = request->seq;
-    bool positioned = request->has_after || request->stale != NULL;
+    if (request->has_known && changes_none_since(shard, session, request->known)) {
+        request->has_after = true; /* it stands where the session stands */
+        request->after = request->attached;
+        request->anew = false;
+    }
+    bool positioned = !request->anew && (request->has_after || request->stale != NULL);
     const char *stale = positioned ? follow_stale(session, request) : NULL;
     if (positioned && stale == NULL && request->after < request->attached) {
         request->until = request->attached;
@@ -235,7 +265,8 @@ void follow_begin(struct shard *shard, struct session *session, struct request *
         return;
     }
     request->upto = request->attached;
-    if (stale != NULL || (!positioned && request->wants & WANTS_PATCHES))
-        query_envelope(session->core, stale, &request->body);
+    bool fresh = request->anew || (!positioned && request->wants & (WANTS_PATCHES | WANTS_COMPACT));
+    if (stale != NULL || fresh)
+        query_envelope(session->core, request, stale, &request->body);
     shard_reply_committed(shard, session, request);
 }

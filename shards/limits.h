@@ -19,6 +19,13 @@ enum {
     SLICE_NS = 1000 * 1000,
     /* Sessions that one turn looks at for a list: the rest in the next. */
     LIST_STEPS = 2000,
+    /* Bytes of summaries in one answer about changes: it ends early there. */
+    CHANGES_BYTES = 64 * 1024,
+    /* How often those that wait for changes are told of them. */
+    CHANGES_PAUSE_MS = 100,
+    /* Sessions that have changed and left memory, or have ended, of which a shard keeps in mind
+     * when: the oldest is forgotten, and who was told of nothing since has to begin anew. */
+    CHANGES_NOTES_MAX = 16384,
     /* What a small command takes in the log: without room for it none is even decided. */
     RECORD_HINT_BYTES = 512,
     /* How often a shard whose disk is full looks whether there is room again. */

@@ -6,6 +6,8 @@
  * (past.c), shown if it matches, and forgotten again. One is read at a time, and a turn looks at
  * LIST_STEPS entries at most, so that however many there are nobody else waits.
  *
+ * REQUEST_CHANGES with `pages` is a list of summaries instead (changes.c).
+ *
  * One that cannot be read is said on stderr, counted, and left out.
  *
  * A list may show any of the shard's sessions: it is answered when all that is not committed yet
@@ -13,7 +15,7 @@
  */
 #include "shards/shard.h"
 
-static bool list_matches(const struct core_session *core, const struct request *request)
+bool list_matches(const struct core_session *core, const struct request *request)
 {
     const struct core_labels *labels = core_session_labels(core);
     for (uint32_t i = 0; i < request->labels_n; i++) {
@@ -29,7 +31,7 @@ static bool list_matches(const struct core_session *core, const struct request *
     return true;
 }
 
-static uint64_t list_signature(const struct request *request)
+uint64_t list_signature(const struct request *request)
 {
     uint64_t signature = 0;
     for (uint32_t i = 0; i < request->labels_n; i++)
@@ -40,6 +42,10 @@ static uint64_t list_signature(const struct request *request)
 static void list_add(const struct core_session *core, struct request *request)
 {
     struct buf *out = &request->body;
+    if (request->kind == REQUEST_CHANGES) {
+        changes_add_summary(request, core);
+        return;
+    }
     if (request->count++ != 0)
         buf_add_byte(out, ',');
     buf_add_literal(out, "{\"id\":");
@@ -59,7 +65,7 @@ static void list_add(const struct core_session *core, struct request *request)
     buf_add_byte(out, '}');
 }
 
-static void list_reply(struct shard *shard, struct request *request)
+void list_reply(struct shard *shard, struct request *request)
 {
     if (*shard->failed != NULL)
         shard_refuse(shard, NULL, request, REQUEST_E_UNAVAILABLE, NULL, "%s", *shard->failed);
@@ -69,12 +75,19 @@ static void list_reply(struct shard *shard, struct request *request)
         shard_effect(shard, shard->dirty, EFFECT_REPLY)->request = request;
 }
 
+static bool list_is_full(const struct request *request)
+{
+    if (request->kind == REQUEST_CHANGES)
+        return request->body.n >= CHANGES_BYTES;
+    return request->count == request->limit;
+}
+
 /* False: the page is full, and this one is for the next. */
 static bool list_show(const struct core_session *core, struct request *request)
 {
     if (!list_matches(core, request))
         return true;
-    if (request->count == request->limit) {
+    if (list_is_full(request)) {
         request->more = true;
         return false;
     }
@@ -89,17 +102,24 @@ static void list_passed(struct request *request, const struct entry *entry)
         request->last_id = arena_copy(&request->arena, entry_id(entry));
 }
 
-static void list_read_done(struct past *past, int error)
+/* It may have been deleted, or have come into memory and gone on, meanwhile. */
+bool list_read_same(struct past *past, int error)
 {
     struct shard *shard = past->shard;
-    struct request *request = past->request;
-    const struct entry *entry = entry_find(shard, request->made);
+    const struct entry *entry = entry_find(shard, past->request->made);
     struct entry_life life;
-    /* It may have been deleted, or have come into memory and gone on, meanwhile. */
     bool same = entry != NULL && entry_life(entry, &life) && life.epoch == past->epoch &&
                 life.head == past->trail.head;
     if (same && error != 0)
         session_unreadable(shard, entry, error);
+    return same;
+}
+
+static void list_read_done(struct past *past, int error)
+{
+    struct shard *shard = past->shard;
+    struct request *request = past->request;
+    bool same = list_read_same(past, error);
     bool going_on = !same || error != 0 || list_show(past->core, request);
     if (same && going_on)
         request->last_id = request->made;
@@ -110,14 +130,15 @@ static void list_read_done(struct past *past, int error)
         list_reply(shard, request);
 }
 
-static void list_read(struct shard *shard, const struct entry *entry, struct request *request)
+void list_read(struct shard *shard, const struct entry *entry, struct request *request,
+               void (*done)(struct past *past, int error))
 {
     struct past *past = past_new(shard);
     past->request = request;
     past->epoch = entry->epoch;
     past->trail.head = entry->head;
     past->trail.newest = true;
-    past->done = list_read_done;
+    past->done = done;
     request->made = arena_copy(&request->arena, entry_id(entry)); /* the one that is being read */
     past_start(past);
 }
@@ -138,20 +159,39 @@ static enum list_step list_look(const struct entry *entry, struct request *reque
     }
     if (!entry_life(entry, &life) || (entry->u.labels & signature) != signature)
         return LIST_NEXT;
-    if (request->count == request->limit && request->labels_n == 0) {
+    if (list_is_full(request) && request->labels_n == 0) {
         request->more = true;
         return LIST_FULL;
     }
     return LIST_READ;
 }
 
+/* The first one that may be shown, with an id above `from`. */
+static struct entry *list_from(struct shard *shard, const struct request *request, struct str from)
+{
+    struct entry *entry = NULL;
+    if (request->ids_n == 0)
+        return entry_after(shard, from);
+    for (uint32_t i = 0; i < request->ids_n && entry == NULL; i++) {
+        if (from.p == NULL || str_compare(request->ids[i], from) > 0)
+            entry = entry_find(shard, request->ids[i]);
+    }
+    return entry;
+}
+
+static struct entry *list_next(struct shard *shard, const struct request *request,
+                               struct entry *entry)
+{
+    return request->ids_n == 0 ? entry_next(entry) : list_from(shard, request, entry_id(entry));
+}
+
 void query_list(struct shard *shard, struct request *request)
 {
     struct str from = request->last_id.p != NULL ? request->last_id : request->cursor;
     uint64_t signature = list_signature(request);
-    struct entry *passed = NULL, *at = entry_after(shard, from);
+    struct entry *passed = NULL, *at = list_from(shard, request, from);
     enum list_step step = LIST_NEXT;
-    for (unsigned steps = 0; at != NULL; at = entry_next(at)) {
+    for (unsigned steps = 0; at != NULL; at = list_next(shard, request, at)) {
         step = ++steps > LIST_STEPS ? LIST_WAIT : list_look(at, request, signature);
         if (step != LIST_NEXT)
             break;
@@ -160,7 +200,7 @@ void query_list(struct shard *shard, struct request *request)
     list_passed(request, passed);
     request->made = (struct str){0};
     if (step == LIST_READ)
-        list_read(shard, at, request);
+        list_read(shard, at, request, list_read_done);
     else if (step == LIST_WAIT)
         shard_go_on(shard, request);
     else

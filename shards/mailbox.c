@@ -74,13 +74,13 @@ void mailbox_init(struct mailbox *mailbox, struct rings *rings, unsigned number)
 
 static bool request_takes_credit(const struct request *request)
 {
-    return !(request->kind == REQUEST_INBOX && request->wait);
+    return request->kind != REQUEST_CHANGES && !(request->kind == REQUEST_INBOX && request->wait);
 }
 
-static unsigned mailbox_shard_of(const struct mailbox *mailbox, const struct request *request)
+unsigned mailbox_shard_of(const struct mailbox *mailbox, struct str session)
 {
     const struct rings *rings = mailbox->rings;
-    uint64_t hash = siphash(rings->hash_key, request->session.p, request->session.n);
+    uint64_t hash = siphash(rings->hash_key, session.p, session.n);
     return (unsigned)(hash % rings->size);
 }
 
@@ -112,7 +112,7 @@ int mailbox_send_to(struct mailbox *mailbox, struct request *request, unsigned s
 
 int mailbox_send(struct mailbox *mailbox, struct request *request)
 {
-    return mailbox_send_to(mailbox, request, mailbox_shard_of(mailbox, request));
+    return mailbox_send_to(mailbox, request, mailbox_shard_of(mailbox, request->session));
 }
 
 unsigned mailbox_shards(const struct mailbox *mailbox)
@@ -136,7 +136,7 @@ void mailbox_errand(struct mailbox *mailbox, struct request *request)
 {
     assert(request->errand != NULL);
     if (request->session.p != NULL)
-        request->shard = (uint16_t)mailbox_shard_of(mailbox, request);
+        request->shard = (uint16_t)mailbox_shard_of(mailbox, request->session);
     request->next = NULL;
     *(mailbox->errands == NULL ? &mailbox->errands : mailbox->errands_tail) = request;
     mailbox->errands_tail = &request->next;
@@ -207,14 +207,16 @@ static void mailbox_take(struct mailbox *mailbox, unsigned shard, struct ring_it
 unsigned mailbox_drain(struct mailbox *mailbox, const struct mailbox_handlers *handlers,
                        unsigned max)
 {
-    unsigned taken = 0;
-    for (unsigned shard = 0; shard < mailbox->rings->size; shard++) {
+    unsigned taken = 0, size = mailbox->rings->size;
+    for (unsigned i = 0; i < size && taken < max; i++) {
+        unsigned shard = mailbox->next_drained;
         struct ring *ring = ring_to_frontend(mailbox->rings, shard, mailbox->number);
         struct ring_item item;
         while (taken < max && ring_pop(ring, &item)) {
             mailbox_take(mailbox, shard, item, handlers);
             taken++;
         }
+        mailbox->next_drained = (shard + 1) % size; /* none waits for others to fall silent */
     }
     return taken;
 }

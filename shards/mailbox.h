@@ -7,7 +7,9 @@
  * Credits: a request takes one when it is sent and gives it back when its reply is drained; there
  * are as many as half the reply ring holds, and frames and notices may fill only the other half.
  * So a reply always fits, and the shard never waits. A request that may wait for long
- * (REQUEST_INBOX with `wait`) takes no credit: once woken it queues at the shard for free space.
+ * (REQUEST_INBOX with `wait`, REQUEST_CHANGES) takes no credit: its answer queues at the shard for
+ * free space. So an answer to REQUEST_CHANGES is also never there before a frame or notice of what
+ * it tells.
  *
  * Thread: each mailbox belongs to one reactor's thread. Neither side ever waits inside a turn.
  */
@@ -34,13 +36,15 @@ struct mailbox_handlers {
 };
 
 /*
- * Sends a request to the shard of its session, or to `shard` for REQUEST_LIST and REQUEST_STATUS.
+ * Sends a request to the shard of its session, or to `shard` where it has none.
  * 0: taken; it will come back through on_reply exactly once. -EAGAIN: the ring is full or there is
  * no credit; the request stays the caller's (answer 503 with Retry-After at once).
  */
 int mailbox_send(struct mailbox *mailbox, struct request *request);
 int mailbox_send_to(struct mailbox *mailbox, struct request *request, unsigned shard);
 unsigned mailbox_shards(const struct mailbox *mailbox);
+/* The shard that a session belongs to. */
+unsigned mailbox_shard_of(const struct mailbox *mailbox, struct str session);
 unsigned mailbox_frontend(const struct mailbox *mailbox); /* its number, 0.. */
 
 /* Runs the handlers for up to `max` messages; returns how many there were. */

@@ -36,9 +36,10 @@ struct rings {
 struct mailbox {
     struct rings *rings;
     unsigned number;
-    bool shut;            /* mailbox_send refuses: the shards are not there yet */
-    uint64_t wake;        /* bit for each shard that was sent something this turn */
-    uint64_t outstanding; /* of the frontend's requests */
+    bool shut;             /* mailbox_send refuses: the shards are not there yet */
+    unsigned next_drained; /* the shard that mailbox_drain begins with */
+    uint64_t wake;         /* bit for each shard that was sent something this turn */
+    uint64_t outstanding;  /* of the frontend's requests */
     struct request *errands, **errands_tail; /* not sent yet */
     uint64_t errands_unsent, errands_outstanding;
     uint32_t credits[DATADIR_SHARDS_MAX]; /* left, by shard */

@@ -125,7 +125,7 @@ static void view_done(struct past *past, int error)
     struct request *request = past->request;
     if (error == 0) {
         stand(request, past->core);
-        query_envelope(past->core, NULL, &request->body);
+        query_envelope(past->core, request, NULL, &request->body);
         shard_reply(past->shard, request);
     } else {
         query_gone(past->shard, past->session, request, "at", error, past->trail.oldest);

@@ -42,7 +42,8 @@ void query_add_position(const struct core_session *core, struct buf *out)
     json_add_time(out, core_session_ts_ms(core));
 }
 
-void query_envelope(const struct core_session *core, const char *reset, struct buf *out)
+void query_envelope(const struct core_session *core, const struct request *request,
+                    const char *reset, struct buf *out)
 {
     query_add_position(core, out);
     if (reset != NULL) {
@@ -50,7 +51,7 @@ void query_envelope(const struct core_session *core, const char *reset, struct b
         json_add_string(out, (struct str){reset, strlen(reset)});
     }
     buf_add_literal(out, ",\"state\":");
-    core_view(core, out);
+    core_view_parts(core, request->parts, request->compact, out);
     buf_add_byte(out, '}');
 }
 
@@ -62,7 +63,7 @@ void query_view(struct shard *shard, struct session *session, struct request *re
     }
     if (!query_find(shard, session, request))
         return;
-    query_envelope(session->core, NULL, &request->body);
+    query_envelope(session->core, request, NULL, &request->body);
     shard_reply_committed(shard, session, request);
 }
 

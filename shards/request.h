@@ -35,6 +35,7 @@ enum request_kind {
     REQUEST_FORK,     /* make `session` a fork of `parent`; sent to the shard of the new one */
     REQUEST_EXPORT,   /* a page of a session as NDJSON: events, their bytes and chain */
     REQUEST_IMPORT,   /* a page of the same, to make a session of */
+    REQUEST_CHANGES,  /* summaries of sessions of this shard: all, or what has changed */
     /* Between shards: errands (mailbox.h). */
     REQUEST_PIN,   /* a fork needs this session up to `at`; the answer is the state there */
     REQUEST_UNPIN, /* it does no longer */
@@ -69,6 +70,7 @@ struct request_command {
     uint64_t expected_seq; /* good where has_expected */
     bool has_expected;
     struct core_refusal *bad; /* not NULL: it could not be decoded, and this is its answer */
+    struct str ref;           /* JSON text without newlines; p == NULL: none. See `refs` */
 };
 
 /* One event of a session that is being imported. In the request's arena. */
@@ -87,7 +89,9 @@ struct request_at {
     bool given, by_time;
 };
 
-enum request_wants { WANTS_PATCHES = 1, WANTS_EVENTS = 2 };
+/* Forms of what followers get: patches of the whole view, events, patches of the compact view
+ * (messages without `content` and `data`). */
+enum request_wants { WANTS_PATCHES = 1, WANTS_EVENTS = 2, WANTS_COMPACT = 4 };
 
 struct request_label_filter {
     struct str key;
@@ -96,13 +100,20 @@ struct request_label_filter {
 
 /*
  * A run of consecutive events of one session, encoded once. `bytes` holds for each item its patch
- * object ({"seq","ts","type","actor","ops"}), its event object, or both, as the followers wanted.
+ * object ({"seq","ts","type","actor","ops"}), its event object, its compact patch, as the followers
+ * wanted.
  */
 struct frame_item {
     uint64_t seq;
     uint32_t patch_offset, patch_size; /* size 0: not encoded */
     uint32_t event_offset, event_size;
+    uint32_t compact_offset, compact_size;
+    /* message.sent: messages in its thread's window afterwards; FRAME_WINDOW_UNKNOWN: read from the
+     * log, or another event. For merging (server/compose.h). */
+    uint32_t window;
 };
+
+#define FRAME_WINDOW_UNKNOWN UINT32_MAX
 
 struct frame {
     atomic_uint references; /* one for each frontend (and one for the shard while it holds it) */
@@ -116,6 +127,20 @@ struct frame {
 void frame_hold(struct frame *frame);
 /* Gives up one reference; the last one frees. Any thread; cannot fail. */
 void frame_release(struct frame *frame);
+
+/* One thing that a REQUEST_CHANGES tells of a session. */
+enum request_change_kind {
+    CHANGE_SUMMARY,   /* {"session","epoch","status","labels","seq","ts","created_at","agents",
+                         "threads","messages"} */
+    CHANGE_DELETED,   /* {"session","epoch","seq","reason"} */
+    CHANGE_UNMATCHED, /* the same: its labels are no longer those asked for */
+};
+
+struct request_change {
+    struct str session, epoch; /* in the arena */
+    size_t offset, size;       /* of its object, in the body */
+    enum request_change_kind kind;
+};
 
 struct compact_life;
 
@@ -134,6 +159,8 @@ struct request {
     uint32_t commands_n;
     bool batch;        /* answer in the form of many, even where it holds one */
     bool atomic;       /* all or none */
+    bool refs;         /* a batch, not atomic, whose answer is lines: each command's result as an
+                          object that begins with its `ref`. A whole that is refused has none */
     struct str key;    /* idempotency key of the whole request; with a single command its own `key`
                           is put here by the face. p == NULL: none */
     struct str caller; /* whose key it is; empty: anonymous */
@@ -150,18 +177,26 @@ struct request {
     struct str agent;           /* EVENTS: about this agent only; p == NULL: all. `thread` too */
     int64_t since_ms, until_ms; /* EVENTS: since <= ts < until, good where has_… */
     bool has_since, has_until;
-    bool descending;               /* EVENTS: newest first */
-    struct request_at at;          /* VIEW, PROOF, FORK, PIN; DIFF: from */
-    struct request_at to;          /* DIFF */
-    struct core_inbox_query inbox; /* INBOX; strings in the arena */
-    bool wait;                     /* INBOX: hold until there is something or REQUEST_CANCEL */
-    struct str cursor;             /* LIST: ids after this one; p == NULL: from the start */
-    struct request_label_filter *labels; /* LIST: all must match */
+    bool descending;                     /* EVENTS: newest first */
+    struct request_at at;                /* VIEW, PROOF, FORK, PIN; DIFF: from */
+    struct request_at to;                /* DIFF */
+    struct core_inbox_query inbox;       /* INBOX; strings in the arena */
+    bool wait;                           /* INBOX, CHANGES: hold until there is something or
+                                            REQUEST_CANCEL */
+    struct str cursor;                   /* LIST, CHANGES: ids after this one; p == NULL: all */
+    struct request_label_filter *labels; /* LIST, CHANGES: all must match */
     uint32_t labels_n;
 
+    /* ---- REQUEST_CHANGES: which sessions have changed after position `after`, the oldest change
+     * first; or with `pages` all there are, by id, and `after`, where has_after, is only looked at.
+     * REQUEST_CANCEL without a session ends its wait. */
+    bool pages;
+    const struct str *ids; /* only these, ascending; in the arena */
+    uint32_t ids_n;        /* 0: any */
+
     /* ---- REQUEST_FORK, REQUEST_PIN, REQUEST_UNPIN */
-    struct str parent;  /* FORK: the session to fork; PIN, UNPIN: that is `session` … */
-    struct str child;   /* … and this is the fork */
+    struct str parent; /* FORK: the session to fork; PIN, UNPIN: that is `session` … */
+    struct str child;  /* … and this is the fork */
     uint64_t child_epoch;
     uint64_t pin_epoch; /* UNPIN: the life that was pinned; PIN answers it */
     uint64_t pin_place; /* PIN answers: where the record that holds seq `at` stands */
@@ -185,7 +220,17 @@ struct request {
     uint8_t tries;          /* the shard's own: how often it has been begun again */
     bool waited;            /* the shard's own: it has been tried again once */
     bool catching_up;       /* the shard's own: it has set `until` */
-    const char *stale;      /* not NULL: give a snapshot with this text as `reset` */
+    const char *stale;      /* not NULL: give a snapshot with this text as `reset`. CHANGES, in the
+                               reply: why `after` is not good, and there is nothing else */
+    bool events;            /* a snapshot is of no use: what is no longer kept is GONE */
+    bool anew;              /* give a snapshot without `reset`, wherever the follower stood */
+    uint64_t known;         /* good where has_known: the follower stands where the session stands,
+                               if that has not changed after this position (CHANGES) */
+    bool has_known;
+
+    /* ---- VIEW and FOLLOW's snapshot: what of the state is shown */
+    bool compact;                   /* messages without `content` and `data` */
+    const struct core_parts *parts; /* in the arena; NULL: all */
 
     /* ---- the reply */
     unsigned error;              /* 0, or a core/request error: then `refusal` says why */
@@ -198,12 +243,16 @@ struct request {
     uint64_t seq;       /* where the session stood when it was answered */
     bool replayed;      /* the answer of an earlier request with the same key */
     struct str made;    /* id of what a single command made; p == NULL: nothing. In the arena */
-    bool more;          /* LIST: there are further sessions behind the last one. EXPORT: there are
-                           lines after `upto` */
+    bool more;          /* LIST, CHANGES: there are further sessions behind the last one. EXPORT:
+                           there are lines after `upto` */
     uint64_t oldest;    /* error GONE: the oldest seq whose state can be had (0: none) */
     bool again;         /* FORK: it is there already, the same fork: 200 and not 201 */
     uint32_t count;     /* LIST: how many; last_id: where the page ends */
-    struct str last_id; /* in the arena */
+    struct str last_id; /* in the arena. CHANGES: with `pages` */
+    struct request_change *changes; /* CHANGES: in the arena */
+    uint32_t changes_n, changes_cap;
+    uint64_t position; /* CHANGES: all up to here was told; with `pages`: what changes after this is
+                          to be asked for */
     /* FOLLOW: events (after, upto] as a frame (NULL: none), all being sent up to `upto`; where it
      * attached, frames with first_seq > attached will be delivered for `feed` from now on; ones
      * with last_seq <= attached may still be under way and are to be passed over. Where

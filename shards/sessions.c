@@ -156,6 +156,7 @@ bool session_passivate(struct shard *shard, struct session *session)
         entry->head = session->base;
     entry->base = session->base;
     entry->flags |= ENTRY_ALIVE;
+    changes_depart(shard, session);
     session_forget(shard, session);
     session_free(shard, session);
     entry->u.labels = labels;
@@ -255,6 +256,7 @@ static void session_loaded(struct past *past, int error)
         shard->stats.loads++;
         session_take(session, past);
         past_free(past);
+        changes_return(shard, session);
         commands_expire(shard, session);
         shard_unbusy(shard, session);
     } else {

@@ -94,8 +94,14 @@ void shard_reply(struct shard *shard, struct request *request)
 {
     struct ring_item item = reply_item(REPLY_REQUEST, request, 0);
     uint16_t frontend = request->frontend;
-    if (request->kind == REQUEST_INBOX && request->wait) {
-        inbox_release(shard, request);
+    if (request->kind == REQUEST_CHANGES || (request->kind == REQUEST_INBOX && request->wait)) {
+        if (request->kind == REQUEST_INBOX)
+            inbox_release(shard, request);
+        shard_push_or_queue(shard, frontend, item);
+        return;
+    }
+    /* A follower has to hear of losses and ends in the order in which they came about. */
+    if (request->kind == REQUEST_FOLLOW && shard->outboxes[frontend].first != NULL) {
         shard_push_or_queue(shard, frontend, item);
         return;
     }
@@ -318,6 +324,16 @@ static void shard_on_failed(void *ctx, int error)
     shard_fail(ctx, error);
 }
 
+/* What of it those may want to know who watch many sessions: no import that is not whole. */
+static void shard_note_change(struct shard *shard, struct session *session,
+                              const struct log_record *record)
+{
+    if (record->type == LOG_RECORD_TOMBSTONE && !session->importing)
+        changes_end(shard, session);
+    else if (record->events != 0 && !(record->flags & LOG_RECORD_IMPORTING))
+        changes_note(shard, session);
+}
+
 void shard_append(struct shard *shard, struct session *session, const struct log_record *record,
                   struct frame *frame)
 {
@@ -325,6 +341,7 @@ void shard_append(struct shard *shard, struct session *session, const struct log
     log_position position = log_append(shard->log, record);
     uint64_t last_seq = record->seq + record->events - 1;
     session->dirty = shard->dirty = batch;
+    shard_note_change(shard, session, record);
     if (!is_in_chain(record)) /* it commits with the batch, but is nothing to read back */
         return;
     session_note_record(session, position, log_record_bytes(record->session.n, record->body.n));
@@ -477,6 +494,9 @@ void shard_dispatch(struct shard *shard, struct request *request)
     case REQUEST_LIST:
         query_list(shard, request);
         return;
+    case REQUEST_CHANGES:
+        changes_begin(shard, request);
+        return;
     case REQUEST_STATUS:
         query_status(shard, request);
         return;
@@ -485,6 +505,11 @@ void shard_dispatch(struct shard *shard, struct request *request)
         return;
     case REQUEST_KEEP:
         upkeep_keep(shard, request);
+        return;
+    case REQUEST_CANCEL:
+        if (request->session.p != NULL)
+            break;
+        changes_cancel(shard, request);
         return;
     default:
         break;
@@ -532,6 +557,8 @@ static void shard_take_running(struct shard *shard)
         struct request *next = request->next;
         if (request->kind == REQUEST_LIST)
             query_list(shard, request);
+        else if (request->kind == REQUEST_CHANGES)
+            changes_go_on(shard, request);
         else
             commands_execute(shard, session_find(shard, request->session), request);
         request = next;
@@ -653,17 +680,21 @@ bool shard_turn(struct shard *shard, int64_t now_ms, int64_t wall_ms)
     shard_take_running(shard);
     shard_take_chores(shard);
     bool more = shard_take_requests(shard);
+    bool changes = changes_turn(shard);
     upkeep_turn(shard);
     shard_commit(shard);
-    return more || shard->running != NULL || shard->chores != NULL;
+    return more || changes || shard->running != NULL || shard->chores != NULL;
 }
 
 int shard_tick(struct shard *shard)
 {
     int wait = log_tick(shard->log, shard->now_ms);
     int upkeep = upkeep_tick(shard);
+    int changes = changes_tick(shard);
     if (upkeep >= 0 && (wait < 0 || upkeep < wait))
         wait = upkeep;
+    if (changes >= 0 && (wait < 0 || changes < wait))
+        wait = changes;
     /* A request stalled without a commit in flight waits for a segment or for space. */
     bool waits = shard->stalled != NULL || shard->waiting_chores != NULL;
     if (waits && (wait < 0 || wait > 10))
@@ -723,6 +754,9 @@ int shard_new(const struct shard_options *options, struct shard **made, char *er
     RB_INIT(&shard->pins);
     RB_INIT(&shard->forks);
     RB_INIT(&shard->garbage.tree);
+    RB_INIT(&shard->changes.tree);
+    RB_INIT(&shard->changes.notes);
+    TAILQ_INIT(&shard->changes.notes_by_age);
     TAILQ_INIT(&shard->by_use);
     heap_init(&shard->heap);
     int result = recovery_run(shard, options, error, error_size);
@@ -813,6 +847,7 @@ void shard_free(struct shard *shard)
         log_close(shard->log);
     upkeep_free(shard);
     checkpoint_free(shard);
+    changes_free(shard);
     sessions_free(shard);
     forks_free(shard);
     directory_free(shard);

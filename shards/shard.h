@@ -49,6 +49,53 @@ struct chore {
     void *owner;
 };
 
+/* Where a session stands among the changes of its shard: changes.c. */
+struct change {
+    RB_ENTRY(change) by_position;
+    uint64_t position;   /* of its newest change since the process began; 0: none is known */
+    uint64_t relabelled; /* of the newest that changed labels; the same */
+    uint64_t labels;     /* signatures of what they were before that, together */
+    bool relabels;       /* what is being done now changes them */
+    bool of_note;        /* part of a change_note; else of a session */
+};
+
+RB_HEAD(change_tree, change);
+
+/* The same of a session that is not in memory any more: passive, or ended. */
+struct change_note {
+    struct change change;
+    RB_ENTRY(change_note) by_id;
+    TAILQ_ENTRY(change_note) by_age;
+    bool ended;
+    uint64_t epoch, seq; /* where it ended */
+    uint8_t id_size;
+    char id[];
+};
+
+RB_HEAD(change_notes, change_note);
+TAILQ_HEAD(change_note_list, change_note);
+
+enum { CHANGES_CANCELLED = 64 };
+
+struct changes {
+    struct change_tree tree; /* of sessions and notes */
+    struct change_notes notes;
+    struct change_note_list notes_by_age; /* the oldest first */
+    uint32_t notes_n;
+    uint64_t last;     /* the newest position */
+    uint64_t observed; /* whoever asks has seen no later one */
+    uint64_t horizon;  /* what lies before it is not known whole */
+    struct request *waiting, *woken;
+    bool stirred;   /* there is news for those that wait */
+    int64_t due_ms; /* monotonic: when they may be told */
+    /* The newest cancellations that found no question held: it may be looked at just then. */
+    struct {
+        uint16_t frontend;
+        uint64_t token;
+    } cancelled[CHANGES_CANCELLED];
+    unsigned cancelled_next;
+};
+
 /* One frontend's interest in a session: where its frames go. */
 struct feed {
     struct feed *next;
@@ -127,6 +174,7 @@ struct session {
     struct keys *keys; /* NULL until the first key */
     struct feed *feeds;
     struct request *waiters; /* REQUEST_INBOX that may wait, until they are answered */
+    struct change change;
 
     TAILQ_ENTRY(session) by_use; /* the least recently used first */
     int64_t used_ms;             /* monotonic */
@@ -300,6 +348,7 @@ struct shard {
     uint32_t sessions;      /* that exist, in memory or not */
     uint32_t active;        /* of them in memory */
     struct session_list by_use;
+    struct changes changes;
     uint64_t epochs; /* the last one given out */
     struct pin_tree pins;
     struct fork_tree forks;
@@ -688,12 +737,52 @@ void query_events(struct shard *shard, struct session *session, struct request *
 void query_status(struct shard *shard, struct request *request);
 /* {"epoch":…,"seq":…,"ts":… without the closing brace */
 void query_add_position(const struct core_session *core, struct buf *out);
-/* {"epoch","seq","ts", and `reset` where there is one, "state"} */
-void query_envelope(const struct core_session *core, const char *reset, struct buf *out);
+/* {"epoch","seq","ts", and `reset` where there is one, "state"}; of the state what the request asks
+ * to be shown. */
+void query_envelope(const struct core_session *core, const struct request *request,
+                    const char *reset, struct buf *out);
 
 /* ---- lists.c */
 
 void query_list(struct shard *shard, struct request *request);
+/* For REQUEST_CHANGES too: */
+bool list_matches(const struct core_session *core, const struct request *request);
+/* Bits that a signature must have to match. */
+uint64_t list_signature(const struct request *request);
+/* Answers when all that is not committed yet is. */
+void list_reply(struct shard *shard, struct request *request);
+/* Reads a passive session for the request, whose `made` is its id until `done`. */
+void list_read(struct shard *shard, const struct entry *entry, struct request *request,
+               void (*done)(struct past *past, int error));
+/* In `done`: the session is still what was read, or could not be (that is said). */
+bool list_read_same(struct past *past, int error);
+
+/* ---- changes.c */
+
+/* REQUEST_CHANGES. */
+void changes_begin(struct shard *shard, struct request *request);
+void changes_go_on(struct shard *shard, struct request *request);
+/* REQUEST_CANCEL without a session: ends the wait of the frontend's `token`. */
+void changes_cancel(struct shard *shard, struct request *request);
+/* Once a turn, behind the requests. True: some that wait are still to be looked at. */
+bool changes_turn(struct shard *shard);
+/* Milliseconds until changes_turn has something to do, -1: nothing. */
+int changes_tick(const struct shard *shard);
+/* A record of the session is in the batch being built. */
+void changes_note(struct shard *shard, struct session *session);
+/* An event is about to be applied: what it changes of the labels. */
+void changes_expect(struct session *session, const struct core_event *event);
+/* The session's life ends in the batch being built; its state is still there. */
+void changes_end(struct shard *shard, struct session *session);
+/* It leaves memory, or has come back. */
+void changes_depart(struct shard *shard, struct session *session);
+void changes_return(struct shard *shard, struct session *session);
+/* Whether it is as it was at that position. */
+bool changes_none_since(const struct shard *shard, const struct session *session,
+                        uint64_t position);
+/* Adds a summary to the reply. */
+void changes_add_summary(struct request *request, const struct core_session *core);
+void changes_free(struct shard *shard);
 
 /* ---- past_queries.c */
 
@@ -747,8 +836,9 @@ struct frame_builder {
     uint32_t n, cap;
 };
 
+/* `after`: the session, just after the event was applied to it; NULL: it was read from the log. */
 void frame_builder_add(struct frame_builder *builder, unsigned wants,
-                       const struct core_event *event);
+                       const struct core_event *event, const struct core_session *after);
 /* A frame with one reference, NULL where nothing was added; the builder is empty again. */
 struct frame *frame_builder_take(struct frame_builder *builder);
 void frame_builder_free(struct frame_builder *builder);

@@ -3,6 +3,8 @@
 #   unit       ctest in build-asan/ (clang, address and undefined behaviour sanitizers)
 #   http       Node's tests in tests/http against that build's server
 #   crash      Node's tests in tests/crash against the release server in build/, and build-asan/'s
+#   browser    Node's tests in tests/browser: the dashboard in Chromium against the release server;
+#              its pictures go to build/screenshots
 #   sim        2 000 fresh seeds of the simulator, of the release build (unit runs some with sanitizers)
 #   tsan       ctest in build-tsan/ (clang, thread sanitizer)
 #   clang      everything compiles without a warning in build-clang/
@@ -22,7 +24,7 @@ cd "$root" || exit 1
 unset "${!ATOLL_@}" # they would be settings of the servers under test
 export LC_ALL=C.UTF-8
 
-all_parts=(unit http crash sim tsan clang http-tsan)
+all_parts=(unit http crash browser sim tsan clang http-tsan)
 parts=("$@")
 ((${#parts[@]})) || parts=("${all_parts[@]}")
 for part in "${parts[@]}"; do
@@ -32,10 +34,8 @@ for part in "${parts[@]}"; do
     }
 done
 
-packages=("${atoll_packages[@]}" clang libclang-rt-dev llvm libcmocka-dev curl
+packages=("${atoll_packages[@]}" clang libclang-rt-dev llvm libcmocka-dev libwslay-dev curl
     libcurl4-openssl-dev libjansson-dev util-linux)
-command -v node >/dev/null || packages+=(nodejs)
-command -v npm >/dev/null || packages+=(npm)
 need_packages "${packages[@]}" || exit 1
 node -e 'const [a, b] = process.versions.node.split(".").map(Number);
     process.exit(a > 18 || (a === 18 && b >= 19) ? 0 : 1)' || {
@@ -90,12 +90,16 @@ run_ctest() {
         --output-on-failure --no-tests=error "${@:2}"
 }
 
+# npm_packages FOLDER LOG: those that its lockfile names, where they are not there yet.
+npm_packages() {
+    [[ $1/node_modules/.package-lock.json -nt $1/package-lock.json ]] ||
+        closing "$2" 1 npm --prefix "$1" ci --ignore-scripts
+}
+
 # run_node TREE FOLDER: the Node tests of tests/FOLDER against the server of TREE.
 run_node() {
     local report=$root/$1/sanitizer-report files status=0
-    if [[ ! tests/http/node_modules/.package-lock.json -nt tests/http/package-lock.json ]]; then
-        closing "$1/npm.log" 1 npm --prefix tests/http ci --no-audit --no-fund || return 1
-    fi
+    npm_packages tests/http "$1/npm.log" || return 1
     files=$(cd tests/http && compgen -G "../$2/*.test.mjs") || {
         echo "tests/$2 holds no *.test.mjs"
         return 1
@@ -108,7 +112,7 @@ run_node() {
         export ASAN_OPTIONS=$ASAN_OPTIONS:log_path=$report
         export TSAN_OPTIONS=$TSAN_OPTIONS:log_path=$report
         export UBSAN_OPTIONS=$UBSAN_OPTIONS:log_path=$report
-        closing "$root/$1/node-$2.log" 9 "${fixed_layout[@]}" timeout -k 10 240 \
+        closing "$root/$1/node-$2.log" 9 "${fixed_layout[@]}" timeout -k 10 400 \
             node --test --test-concurrency=2 --test-reporter=spec $files
     ) || status=1
     if compgen -G "$report.*" >/dev/null; then
@@ -124,12 +128,26 @@ part_unit() {
 }
 
 part_http() {
-    build_asan && run_node build-asan http
+    need_packages haproxy && build_asan && run_node build-asan http
 }
 
 part_crash() {
     build_tree build all -DCMAKE_BUILD_TYPE=Release -DATOLL_TESTS=ON && build_asan &&
         run_node build crash && run_node build-asan crash
+}
+
+# What was measured is shown with the result; loadtest/dashboard.mjs measures on a quiet machine.
+part_browser() {
+    local status=0
+    need_packages chromium &&
+        build_tree build all -DCMAKE_BUILD_TYPE=Release -DATOLL_TESTS=ON &&
+        npm_packages tests/browser build/npm.log && npm_packages web build/npm.log &&
+        closing build/types.log 0 web/node_modules/.bin/tsc --project web || return 1
+    export ATOLL_SCREENSHOTS=$root/build/screenshots
+    run_node build browser || status=1
+    unset ATOLL_SCREENSHOTS
+    awk '/frames\/s|first view/ && !told[$0]++' build/node-browser.log
+    return $status
 }
 
 # A seed that fails says how to repeat it.
@@ -152,7 +170,7 @@ part_http-tsan() {
         echo "left out: $SECONDS s have gone by; run it alone with: tests/run.sh http-tsan"
         return
     fi
-    build_tsan && run_node build-tsan http && run_node build-tsan crash
+    need_packages haproxy && build_tsan && run_node build-tsan http && run_node build-tsan crash
 }
 
 failed=()

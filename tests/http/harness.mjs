@@ -16,6 +16,7 @@ import { join } from 'node:path';
 import { after, before } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { constants, createGunzip } from 'node:zlib';
 import Ajv2020 from 'ajv/dist/2020.js';
 import addFormats from 'ajv-formats';
 import { EventSource } from 'eventsource';
@@ -116,7 +117,8 @@ export function findOperation(method, url) {
 
 export const allowedMethods = (item) =>
   METHODS.filter((m) => item[m]).map((m) => m.toUpperCase()).sort();
-const TOLD_HEADERS = ['etag', 'location', 'retry-after', 'idempotent-replayed', 'allow'];
+const TOLD_HEADERS = ['etag', 'location', 'retry-after', 'idempotent-replayed', 'allow', 'upgrade',
+  'content-encoding', 'sec-websocket-version', 'sec-websocket-accept', 'sec-websocket-protocol'];
 const mediaType = (value) => value?.split(';')[0].trim().toLowerCase();
 
 /** Fails unless the answer is one that the document has for this request. */
@@ -153,21 +155,21 @@ export function checkAnswer(request, answer) {
     `${what}: not a documented status\n${answer.text?.slice(0, 500)}`);
   const [documented, responseAt] = resolve(
     operation.responses[answer.status], pointer(...at, 'responses', String(answer.status)));
-  checkHeaders(documented.headers ?? {}, answer.headers, what);
+  checkHeaders(documented.headers ?? {}, `${responseAt}/headers`, answer.headers, what);
   checkBody(documented.content, responseAt, answer, what);
   if (mediaType(answer.headers['content-type']) === 'application/problem+json')
     assert.equal(answer.json.status, answer.status, `${what}: status in the body`);
   if (answer.status < 300) checkRequest(request, answer, item, operation, at, what);
 }
 
-function checkHeaders(documented, headers, what) {
+function checkHeaders(documented, headersAt, headers, what) {
   for (const name of TOLD_HEADERS) {
     const key = Object.keys(documented).find((k) => k.toLowerCase() === name);
     if (!key) {
       assert.equal(headers[name], undefined, `${what}: the header ${name} is not documented`);
       continue;
     }
-    const [header, at] = resolve(documented[key]);
+    const [header, at] = resolve(documented[key], `${headersAt}${pointer(key)}`);
     assert.ok(headers[name] !== undefined || !header.required, `${what}: lacks the header ${name}`);
     if (headers[name] === undefined) continue;
     const value = header.schema.type === 'integer' ? Number(headers[name]) : headers[name];
@@ -520,59 +522,132 @@ export function refused(answer, status, type, field) {
 
 // ---- streams
 
+/** Numbers between 0 and 1, the same ones for the same seed (mulberry32). */
+export function randomFrom(seed) {
+  return () => {
+    seed = (seed + 0x6d2b79f5) | 0;
+    let t = Math.imul(seed ^ (seed >>> 15), seed | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** Of a stream's query what says which view it is of, for a GET of the same. */
+function viewQuery(query) {
+  const kept = [...new URLSearchParams(query)].filter(([name]) => ['view', 'path'].includes(name));
+  return kept.length > 0 ? `?${new URLSearchParams(kept)}` : '';
+}
+
 /**
- * A watcher on the `eventsource` package, folding with `fast-json-patch`. Knows `epoch`, `seq`,
- * `state` and the last `id`; with `track` also the canonical state `at` each seq. Fails on a gap, a
- * repeat or a patch that does not fit.
+ * What a watcher of one session has been told, folded with `fast-json-patch`: `epoch`, `seq`,
+ * `state`, the last `id`, and with `track` the canonical state `at` each seq. Fails on a gap, a
+ * repeat, a patch that does not fit, or one that says less or more than its stream should. To go
+ * on from another one: `{ id, state, seq, epoch }` of that.
  */
-export class Stream {
-  constructor(server, sid, { lastEventId, query = '', state, seq, epoch, track = false } = {}) {
-    Object.assign(this, { server, sid, state, seq, epoch, id: lastEventId, log: [], at: new Map(),
-      opens: 0 });
-    if (state) this.state = structuredClone(state);
-    this.waiting = new Set();
-    const path = `/v1/sessions/${sid}/stream${query}`;
-    const { content } = spec.paths['/v1/sessions/{sid}/stream'].get.responses['200'];
-    const events = content['text/event-stream'].schema['x-events'];
-    this.source = new EventSource(server.url + path, {
-      fetch: async (url, init) => {
-        const first = this.opens++ === 0 && lastEventId !== undefined
-          ? { 'Last-Event-ID': lastEventId } : {};
-        const answer = await fetch(url, { ...init, headers: { ...init.headers, ...first } });
-        const text = answer.status === 200 ? undefined : await answer.clone().text();
-        const headers = Object.fromEntries(answer.headers);
-        this.answered = { status: answer.status, headers, text, json: text && JSON.parse(text) };
-        this.attempt(() => checkAnswer({ method: 'GET', path }, this.answered));
-        return answer;
-      },
-    });
-    for (const name of Object.keys(events)) {
-      this.source.addEventListener(name, (event) => this.attempt(() => {
-        const data = JSON.parse(event.data);
-        conforms(events[name].$ref.slice(1), data, `event ${name} of ${path}`);
-        this.id = event.lastEventId;
-        this[name](data);
-        this.log.push({ event: name, id: event.lastEventId, data });
-        if (track && this.state) this.at.set(this.seq, canonical(this.state));
-      }));
-    }
-    this.source.addEventListener('error', (event) => this.attempt(() => { this.failure = event; }));
-    server.streams.add(this);
+export class Fold {
+  constructor(server, sid, { query = '', id, state, seq, epoch, track = false } = {}) {
+    Object.assign(this, { server, sid, id, seq, epoch, track, log: [], at: new Map() });
+    this.state = state && structuredClone(state);
+    this.viewQuery = viewQuery(query);
+    this.narrowed = new URLSearchParams(query).has('path');
+  }
+
+  /** One message of the stream. */
+  tell(event, id, data) {
+    const known = spec.paths['/v1/sessions/{sid}/stream'].get.responses['200']
+      .content['text/event-stream'].schema['x-events'];
+    assert.ok(known[event], `a stream has no event ${event}`);
+    conforms(known[event].$ref.slice(1), data, `event ${event} of the stream of ${this.sid}`);
+    assert.ok(!this.ended, 'nothing comes behind the end');
+    this[event](data);
+    if (id !== undefined) this.id = id;
+    this.log.push({ event, id, data });
+    if (this.track && this.state) this.at.set(this.seq, canonical(this.state));
   }
 
   snapshot({ epoch, seq, state, reset }) {
     assert.ok(this.state === undefined || reset, 'a snapshot in the middle of a stream says why');
-    Object.assign(this, { epoch, seq, state });
+    Object.assign(this, { epoch, seq, state: structuredClone(state) });
   }
 
-  patch({ seq, from = seq, ops }) {
-    assert.equal(from, this.seq + 1, `gap or repeat in the stream of ${this.sid}`);
-    assert.ok(seq >= from);
-    jsonPatch.applyPatch(this.state, ops, true);
+  patch({ seq, from, type, ops }) {
+    assert.equal(from !== undefined, this.narrowed || type === 'merged',
+      'merged patches and those of parts, and no others, say where they begin');
+    assert.equal(from ?? seq, this.seq + 1, `gap or repeat in the stream of ${this.sid}`);
+    assert.ok(seq >= this.seq + 1);
+    assert.ok(ops.length > 0 || !this.narrowed, 'what touches no part is left out');
+    jsonPatch.applyPatch(this.state, structuredClone(ops), true);
     this.seq = seq;
   }
 
   end() { this.ended = true; }
+
+  /** What has come, by kind: how often. */
+  get counts() {
+    const counts = { snapshot: 0, patch: 0, merged: 0, reset: 0 };
+    for (const { event, data } of this.log) {
+      if (event === 'snapshot') counts[data.reset ? 'reset' : 'snapshot']++;
+      else if (event === 'patch') counts[data.type === 'merged' ? 'merged' : 'patch']++;
+    }
+    return counts;
+  }
+
+  /** Where the session is now, as this stream shows it. */
+  async view() { return this.server.view(this.sid, this.viewQuery); }
+
+  /** Whether it has been told everything up to this view. */
+  has(view) {
+    if (this.seq === undefined || this.epoch !== view.epoch) return false;
+    return this.narrowed ? canonical(this.state) === canonical(view.state) : this.seq >= view.seq;
+  }
+
+  /** Fails unless it folded to this view. */
+  isAt(view) {
+    assert.equal(this.epoch, view.epoch);
+    if (!this.narrowed) assert.equal(this.seq, view.seq, 'the session went on meanwhile');
+    assert.equal(canonical(this.state), canonical(view.state));
+    return view;
+  }
+
+  /** Fails unless it was at each seq what the session shows of that; needs `track`. */
+  async wasRight() {
+    assert.ok(this.at.size > 0);
+    for (const [seq, state] of this.at) {
+      const at = `${this.viewQuery ? `${this.viewQuery}&` : '?'}at=${seq}`;
+      assert.equal(state, canonical((await this.server.view(this.sid, at)).state),
+        `the state at ${seq} of ${this.sid}${this.viewQuery}`);
+    }
+  }
+}
+
+/**
+ * A watcher on the `eventsource` package, which comes back by itself when its connection breaks,
+ * after `retry_ms` where given. `url`: of something before the server.
+ */
+export class Stream extends Fold {
+  constructor(server, sid, { lastEventId, query = '', url = server.url, retry_ms, ...fold } = {}) {
+    super(server, sid, { query, id: lastEventId, ...fold });
+    this.opens = 0;
+    this.waiting = new Set();
+    const path = `/v1/sessions/${sid}/stream${query}`;
+    this.source = new EventSource(url + path, {
+      fetch: async (target, init) => {
+        const first = this.opens++ === 0 && lastEventId !== undefined
+          ? { 'Last-Event-ID': lastEventId } : {};
+        const answer = await fetch(target, { ...init, headers: { ...init.headers, ...first } });
+        const text = answer.status === 200 ? undefined : await answer.clone().text();
+        const headers = Object.fromEntries(answer.headers);
+        this.answered = { status: answer.status, headers, text, json: text && JSON.parse(text) };
+        this.attempt(() => checkAnswer({ method: 'GET', path }, this.answered));
+        return retry_ms === undefined ? answer : comingBack(answer, retry_ms);
+      },
+    });
+    for (const name of ['snapshot', 'patch', 'end'])
+      this.source.addEventListener(name, (event) => this.attempt(() =>
+        this.tell(name, event.lastEventId, JSON.parse(event.data))));
+    this.source.addEventListener('error', (event) => this.attempt(() => { this.failure = event; }));
+    server.streams.add(this);
+  }
 
   attempt(action) {
     try {
@@ -608,12 +683,9 @@ export class Stream {
    * Waits until the stream is where the session is, and fails unless it folded to the same state.
    */
   async equalsView() {
-    const view = await this.server.view(this.sid);
-    await this.reach(view.seq);
-    assert.equal(this.seq, view.seq, 'the session went on meanwhile');
-    assert.equal(this.epoch, view.epoch);
-    assert.equal(canonical(this.state), canonical(view.state));
-    return view;
+    const view = await this.view();
+    await this.until(() => this.has(view), `seq ${view.seq} of ${this.viewQuery}`);
+    return this.isAt(view);
   }
 
   close() {
@@ -622,14 +694,59 @@ export class Stream {
   }
 }
 
+/** The answer with another time to come back after; the server's own ones still count. */
+function comingBack({ body, redirected, status, headers }, retry_ms) {
+  const before = new TransformStream({
+    start: (controller) => controller.enqueue(new TextEncoder().encode(`retry: ${retry_ms}\n\n`)),
+  });
+  return { body: body.pipeThrough(before), redirected, status, headers };
+}
+
+/**
+ * A watcher that reads only when asked to. Over a Unix socket (`socketPath`) the kernel keeps about
+ * 200 KiB for it, so that the server knows soon.
+ */
+export class Reader extends Fold {
+  static async open(server, sid, { query = '', lastEventId, headers = {}, ...rest } = {}) {
+    const reader = new Reader(server, sid, { query, id: lastEventId, ...rest });
+    const resumed = lastEventId === undefined ? {} : { 'last-event-id': lastEventId };
+    reader.wire = await openEvents(server, `/v1/sessions/${sid}/stream${query}`,
+      { ...headers, ...resumed }, rest);
+    return reader;
+  }
+
+  /** Reads one message, heartbeats aside; false: the connection has ended. */
+  async read() {
+    const block = await this.wire.find((b) => b.event);
+    if (block) this.tell(block.event, block.id, block.json);
+    return block !== undefined;
+  }
+
+  /** Reads until it holds. */
+  async until(condition, what = String(condition)) {
+    while (!condition(this))
+      assert.ok(await this.read(), `the stream of ${this.sid} ended before ${what}`);
+    return this;
+  }
+
+  async equalsView() {
+    const view = await this.view();
+    await this.until(() => this.has(view), `seq ${view.seq}`);
+    return this.isAt(view);
+  }
+
+  close() { this.wire.close(); }
+}
+
 /**
  * Server-sent events as they come over the wire, comments and `retry:` too. Reads only when asked
- * to.
+ * to. Over a Unix socket, or another port than the server's, if given.
  */
-export async function openEvents(server, path, headers = {}) {
+export async function openEvents(server, path, headers = {}, { socketPath, port } = {}) {
   const response = await new Promise((done, fail) => {
-    const options = { host: server.hostname, port: server.port, path, headers, agent: false };
-    http.get(options, done).on('error', fail);
+    const target = socketPath ? { socketPath }
+      : { host: server.hostname, port: port ?? server.port };
+    http.get({ ...target, path, headers, agent: false }, done).on('error', fail);
   });
   const handle = { close: () => response.destroy() };
   server.streams.add(handle);
@@ -641,7 +758,7 @@ export async function openEvents(server, path, headers = {}) {
     answer.json = JSON.parse(answer.text);
   }
   checkAnswer({ method: 'GET', path }, answer);
-  const blocks = answer.status === 200 ? readBlocks(response.setEncoding('utf8')) : undefined;
+  const blocks = answer.status === 200 ? readBlocks(decoded(response)) : undefined;
   return {
     ...answer,
     response,
@@ -663,6 +780,14 @@ export async function openEvents(server, path, headers = {}) {
   };
 }
 
+/** The text of an answer, as soon as there is some. */
+function decoded(response) {
+  if (response.headers['content-encoding'] !== 'gzip') return response.setEncoding('utf8');
+  const plain = createGunzip({ flush: constants.Z_SYNC_FLUSH });
+  response.on('error', () => plain.destroy()).on('close', () => plain.end());
+  return response.pipe(plain).setEncoding('utf8');
+}
+
 async function* readBlocks(response) {
   let text = '';
   try {
@@ -673,7 +798,8 @@ async function* readBlocks(response) {
       for (const part of parts) if (part !== '') yield parseBlock(part);
     }
   } catch (error) {
-    if (error.code !== 'ECONNRESET' && error.code !== 'ERR_STREAM_PREMATURE_CLOSE') throw error;
+    if (!['ECONNRESET', 'ERR_STREAM_PREMATURE_CLOSE', 'Z_BUF_ERROR'].includes(error.code))
+      throw error;
   }
 }
 

@@ -45,10 +45,9 @@ describe('web/openapi.yaml', () => {
 
   it('lets no object have fields that it does not name', () => {
     // Closed where they are used.
-    const open = ['CommandOptions', 'EventBase', 'ThreadFields', 'MessageFields', 'ProblemFields',
-      'Command', 'Event'];
+    const open = ['Command', 'Event', 'CommandOptions', 'EventBase', 'OfSession'];
     for (const [name, schema] of Object.entries(spec.components.schemas))
-      if (schema.type === 'object' && !open.includes(name))
+      if (schema.type === 'object' && !open.includes(name) && !name.endsWith('Fields'))
         assert.ok('additionalProperties' in schema || schema.unevaluatedProperties === false, name);
   });
 });

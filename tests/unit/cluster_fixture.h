@@ -182,7 +182,7 @@ static inline void expect_same_view(struct rig *rig, unsigned frontend, const ch
 }
 
 /* The follower's snapshot with all its patches is the session's view. */
-static inline void expect_folds_to_view(struct follower *follower)
+static inline void expect_folds_to(struct follower *follower, const char *view)
 {
     buf_add_byte(&follower->snapshot, '\0');
     json_t *folded = json_of(follower->snapshot.p);
@@ -205,12 +205,17 @@ static inline void expect_folds_to_view(struct follower *follower)
         }
         json_decref(patch);
     }
-    char *view = rig_view(follower->rig, 0, follower->session);
     json_t *tree = json_of(view);
     assert_int_equal(json_integer_value(json_object_get(tree, "seq")), seq);
     assert_true(json_equal(json_object_get(tree, "state"), state));
     json_decref(tree);
     json_decref(folded);
+}
+
+static inline void expect_folds_to_view(struct follower *follower)
+{
+    char *view = rig_view(follower->rig, 0, follower->session);
+    expect_folds_to(follower, view);
     free(view);
 }
 

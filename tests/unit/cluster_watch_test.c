@@ -165,6 +165,152 @@ static void a_stale_position_gets_a_snapshot_that_says_why(void **state)
     expect_reset(rig, follower, "another version");
 }
 
+/* ---- parts and forms of the view */
+
+static const struct core_parts *one_part(const char *pointer)
+{
+    static max_align_t memory[4];
+    struct core_parts *parts = (struct core_parts *)memory;
+    parts->n = 1;
+    parts->items[0] = (struct str){pointer, strlen(pointer)};
+    return parts;
+}
+
+/* To be freed. at 0: now. */
+static char *view_of_part(struct rig *rig, bool compact, const struct core_parts *parts,
+                          uint64_t at)
+{
+    struct request *request = request_for(REQUEST_VIEW, "s1");
+    request->compact = compact;
+    request->parts = parts;
+    request->at = (struct request_at){.given = at != 0, .seq = at};
+    struct call *call = rig_ask(rig, 0, request);
+    expect_error(call, 0);
+    char *body = strdup(call_body(call));
+    call_free(call);
+    return body;
+}
+
+static void expect_member(const char *body, const char *pointer, const char *expected)
+{
+    json_t *tree = json_of(body);
+    json_t *found = pointer_get(tree, pointer);
+    char *text = found == NULL ? NULL : json_dumps(found, JSON_COMPACT | JSON_ENCODE_ANY);
+    if (expected == NULL)
+        assert_null(text);
+    else
+        assert_string_equal(text, expected);
+    free(text);
+    json_decref(tree);
+}
+
+static void a_view_is_of_parts_and_compact_now_and_then(void **state)
+{
+    struct rig *rig = *state;
+    populate_session(rig, "s1");
+    rig_do(rig, 0, "s1", "message.send thread=general sender=ada content=hello");
+    rig_do(rig, 0, "s1", "agent.update agent=ada status=working");
+    for (uint64_t at = 0; at <= 6; at += 6) {
+        char *body = view_of_part(rig, true, one_part("/threads/general"), at);
+        expect_member(body, "/state/agents", "{}");
+        expect_member(body, "/state/id", "\"s1\"");
+        expect_member(body, "/state/threads/general/messages/0/id", "\"m6\"");
+        expect_member(body, "/state/threads/general/messages/0/content", NULL);
+        expect_member(body, "/state/threads/general/messages/0/data", NULL);
+        free(body);
+        body = view_of_part(rig, false, one_part("/agents/ada"), at);
+        expect_member(body, "/state/threads", "{}");
+        expect_member(body, "/state/agents/bob", NULL);
+        expect_member(body, "/state/agents/ada/status", at == 0 ? "\"working\"" : "\"idle\"");
+        free(body);
+        body = view_of_part(rig, false, NULL, at);
+        expect_member(body, "/state/threads/general/messages/0/content", "\"hello\"");
+        free(body);
+    }
+}
+
+static void expect_snapshot(struct follower *follower, const char *reset, const char *view)
+{
+    assert_int_equal(follower->snapshots, 1);
+    buf_add_byte(&follower->snapshot, '\0');
+    follower->snapshot.n--;
+    expect_member(follower->snapshot.p, "/reset", reset);
+    json_t *tree = json_of(follower->snapshot.p);
+    json_t *expected = json_of(view);
+    assert_true(json_equal(json_object_get(tree, "state"), json_object_get(expected, "state")));
+    json_decref(expected);
+    json_decref(tree);
+}
+
+static void a_compact_view_is_followed_live_and_from_the_log(void **state)
+{
+    struct rig *rig = *state;
+    populate_session(rig, "s1");
+    struct follower *live = follower_new(rig, 0, "s1");
+    live->wants = WANTS_COMPACT;
+    live->compact = true;
+    follower_start(live);
+    follower_wait_live(live);
+    assert_int_equal(live->snapshots, 1);
+    for (int i = 0; i < 3; i++)
+        rig_do(rig, 1, "s1", "message.send thread=general sender=ada content=hello");
+    rig_do(rig, 1, "s1", "agent.update agent=ada status=working");
+    follower_wait_told(live, 9);
+    struct follower *log = follower_new(rig, 1, "s1");
+    log->wants = WANTS_COMPACT | WANTS_EVENTS;
+    log->has_after = true;
+    log->after = 5;
+    follower_start(log);
+    follower_wait_told(log, 9);
+    assert_int_equal(log->snapshots, 0);
+    char *view = view_of_part(rig, true, NULL, 0);
+    expect_no_gap(live);
+    expect_folds_to(live, view);
+    assert_int_equal(live->items.n, log->items.n);
+    assert_memory_equal(live->items.p, log->items.p, log->items.n);
+    follower_leave(log);
+    follower_free(log);
+    follower_leave(live);
+    follower_free(live);
+    free(view);
+}
+
+static void who_asks_anew_gets_a_snapshot_of_its_parts_without_reset(void **state)
+{
+    struct rig *rig = *state;
+    populate_session(rig, "s1");
+    for (int i = 0; i < 2; i++) {
+        struct follower *follower = follower_new(rig, 0, "s1");
+        follower->wants = i == 0 ? WANTS_PATCHES : WANTS_EVENTS;
+        follower->anew = true;
+        follower->has_after = true;
+        follower->after = 3;
+        follower->parts = one_part("/agents/ada");
+        follower_start(follower);
+        follower_wait_live(follower);
+        char *view = view_of_part(rig, false, one_part("/agents/ada"), 0);
+        expect_snapshot(follower, NULL, view);
+        free(view);
+        rig_do(rig, 1, "s1", "message.send thread=general sender=ada content=hello");
+        follower_wait_told(follower, 6 + (uint64_t)i);
+        expect_no_gap(follower);
+        follower_leave(follower);
+        follower_free(follower);
+    }
+    struct follower *stale = follower_new(rig, 2, "s1");
+    stale->stale = "another version of the view";
+    stale->wants = WANTS_COMPACT;
+    stale->compact = true;
+    stale->parts = one_part("/threads");
+    follower_start(stale);
+    follower_wait_live(stale);
+    char *view = view_of_part(rig, true, one_part("/threads"), 0);
+    expect_snapshot(stale, "\"another version of the view\"", view);
+    free(view);
+    follower_leave(stale);
+    follower_free(stale);
+}
+
 /* The rest of a catch-up may be asked for after the session was deleted and made again. */
 static void a_piece_of_an_earlier_life_is_not_given_from_a_later_one(void **state)
 {
@@ -430,6 +576,9 @@ int main(int argc, char **argv)
         TEST(snapshot_and_frames_join_without_gap_or_repeat, open_three),
         TEST(a_follower_catches_up_from_the_log_in_several_pieces, open_three),
         TEST(a_stale_position_gets_a_snapshot_that_says_why, open_three),
+        TEST(a_view_is_of_parts_and_compact_now_and_then, open_three),
+        TEST(a_compact_view_is_followed_live_and_from_the_log, open_three),
+        TEST(who_asks_anew_gets_a_snapshot_of_its_parts_without_reset, open_three),
         TEST(a_piece_of_an_earlier_life_is_not_given_from_a_later_one, open_one),
         TEST(a_follower_that_does_not_drain_loses_its_feed_once_and_catches_up, open_three),
         TEST(an_inbox_is_answered_at_once_where_there_is_something, open_three),

@@ -5,6 +5,7 @@
 #include "server/decode.h"
 
 #include "server/json.h"
+#include "server/router.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -629,6 +630,168 @@ static void mutated_bodies_do_no_harm(void **state)
     buf_free(&out);
 }
 
+/* ---- messages of a WebSocket */
+
+static struct arena scratch;
+static struct decode_message message;
+
+static int take(const char *text, bool many)
+{
+    arena_reset(&scratch);
+    memset(&why, 0xff, sizeof(why));
+    return decode_message(decoder, text_of(text), many, &scratch, &message, &why);
+}
+
+static void assert_message_refused(const char *text, bool many, const char *field,
+                                   const char *detail)
+{
+    if (take(text, many) == 0)
+        fail_msg("taken: %s", text);
+    assert_why(CORE_E_MALFORMED, field, detail);
+    decode_message_end(decoder);
+}
+
+static void messages_add_their_commands_to_one_request(void **state)
+{
+    enum { MESSAGES = 100 };
+    char text[160], ref[8];
+
+    (void)state;
+    request->commands_n = 0;
+    for (int i = 0; i < MESSAGES; i++) {
+        snprintf(text, sizeof(text),
+                 "{\"type\":\"agent.register\",\"agent\":\"a%d\",\"session\":\"s%d\",\"ref\":%d,"
+                 "\"key\":\"k%d\"}",
+                 i, i, i, i);
+        assert_int_equal(take(text, true), 0);
+        snprintf(ref, sizeof(ref), "s%d", i);
+        assert_str(message.session, ref);
+        assert_int_equal(decode_message_command(decoder, &message, request, &why), 0);
+        /* One that is refused leaves the others alone. */
+        assert_int_equal(take("{\"type\":\"agent.register\",\"session\":\"s\"}", true), 0);
+        assert_int_equal(decode_message_command(decoder, &message, request, &why), -1);
+        assert_why(CORE_E_MALFORMED, "agent", "\"agent\" is missing: agent.register needs it");
+        decode_message_end(decoder);
+    }
+    assert_int_equal(request->commands_n, MESSAGES);
+    assert_null(request->key.p);
+    for (int i = 0; i < MESSAGES; i++) {
+        const struct request_command *item = &request->commands[i];
+        snprintf(ref, sizeof(ref), "%d", i);
+        assert_str(item->ref, ref);
+        snprintf(ref, sizeof(ref), "k%d", i);
+        assert_str(item->key, ref);
+        snprintf(ref, sizeof(ref), "a%d", i);
+        assert_str(item->command.f.agent, ref);
+        assert_null(item->bad);
+    }
+}
+
+static void a_ref_is_kept_as_json(void **state)
+{
+    static const struct {
+        const char *ref, *kept;
+    } rows[] = {{"1", "1"},
+                {"-9007199254740991", "-9007199254740991"},
+                {"1e3", "1000"},
+                {"\"\"", "\"\""},
+                {"\"a\\u000a\\\"\\u00e9\"", "\"a\\n\\\"\xc3\xa9\""}};
+    char text[128];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        snprintf(text, sizeof(text), "{\"type\":\"x\",\"ref\":%s}", rows[i].ref);
+        assert_int_equal(take(text, false), 0);
+        assert_str(message.ref, rows[i].kept);
+    }
+    decode_message_end(decoder);
+}
+
+static void a_message_is_refused_by_name(void **state)
+{
+    const char *bad_ref = "\"ref\" must be a string of at most 128 bytes, or an integer within "
+                          "+-9007199254740991";
+    const char *one_of = "a message must have just one of \"type\", \"watch\" and \"unwatch\"";
+    (void)state;
+    assert_message_refused("{\"ref\":1.5,\"type\":\"x\"}", false, "ref", bad_ref);
+    assert_message_refused("{\"ref\":9007199254740992,\"type\":\"x\"}", false, "ref", bad_ref);
+    assert_message_refused("{\"ref\":null,\"type\":\"x\"}", false, "ref", bad_ref);
+    assert_message_refused("[]", false, NULL, "a message must be an object");
+    assert_message_refused("{\"ref\":1}", true, NULL, one_of);
+    assert_str(message.ref, "1");
+    assert_message_refused("{\"watch\":{},\"unwatch\":{}}", true, NULL, one_of);
+    assert_message_refused("{\"watch\":{},\"type\":\"x\"}", true, NULL, one_of);
+    assert_message_refused("{\"watch\":{},\"session\":\"s\"}", true, NULL,
+                           "beside \"watch\" only \"ref\" may stand");
+    assert_message_refused("{\"type\":\"x\"}", true, "session",
+                           "\"session\" must name the session, by an id: " CORE_ID_RULE);
+    assert_message_refused("{\"type\":\"x\",\"session\":\"a/b\"}", true, "session",
+                           "\"session\" must name the session, by an id: " CORE_ID_RULE);
+}
+
+static void only_messages_of_many_name_their_session(void **state)
+{
+    const char *text = "{\"type\":\"session.close\",\"session\":\"s1\",\"ref\":1}";
+    (void)state;
+    request->commands_n = 0;
+    assert_int_equal(take(text, true), 0);
+    assert_int_equal(decode_message_command(decoder, &message, request, &why), 0);
+    assert_int_equal(take(text, false), 0);
+    assert_int_equal(decode_message_command(decoder, &message, request, &why), -1);
+    assert_string_equal(why.field, "session");
+    decode_message_end(decoder);
+    /* Over HTTP there is neither. */
+    assert_refused(
+        "{\"type\":\"session.close\",\"ref\":1}", CORE_E_MALFORMED, "ref",
+        "unknown field \"ref\": session.close takes summary, trace, cause, expected_seq, "
+        "key");
+}
+
+static int watch(const char *text, struct query *query, struct str *session)
+{
+    assert_int_equal(take(text, true), 0);
+    int status = decode_watch(&message, &scratch, query, session, &why);
+    decode_message_end(decoder);
+    return status;
+}
+
+static void a_watch_is_read_like_a_query(void **state)
+{
+    struct query query;
+    struct str session;
+    (void)state;
+    assert_int_equal(watch("{\"watch\":{\"session\":\"s1\",\"view\":\"compact\",\"path\":"
+                           "[\"/threads/t\",\"/agents\",\"/agents\"],\"after\":7,"
+                           "\"last_event_id\":\"x\"}}",
+                           &query, &session),
+                     0);
+    assert_str(session, "s1");
+    assert_int_equal(query.view, VIEW_COMPACT);
+    assert_int_equal(query.parts->n, 2);
+    assert_str(query.parts->items[0], "/agents");
+    assert_str(query.parts->items[1], "/threads/t");
+    assert_true(query_has(&query, QUERY_AFTER) && query.after == 7);
+    assert_str(query.last_event_id, "x");
+    assert_int_equal(
+        watch("{\"watch\":{\"view\":\"summary\",\"label\":[\"a:b\",\"c\"]}}", &query, &session), 0);
+    assert_null(session.p);
+    assert_int_equal(query.labels_n, 2);
+    assert_str(query.labels[0].value, "b");
+    assert_int_equal(watch("{\"unwatch\":{\"session\":\"s1\"}}", &query, &session), 0);
+    assert_str(session, "s1");
+    assert_int_equal(watch("{\"watch\":{\"session\":\"s1\",\"label\":[\"a\"]}}", &query, &session),
+                     -1);
+    assert_why(CORE_E_MALFORMED, NULL,
+               "unknown member: a session is watched with session, view, path, last_event_id, "
+               "after");
+}
+
+static int free_scratch(void **state)
+{
+    arena_free(&scratch);
+    return free_request(state);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -654,6 +817,11 @@ int main(void)
         cmocka_unit_test(a_rest_form_refuses_what_the_path_says),
         cmocka_unit_test(an_idempotency_key_is_short_printable_text),
         cmocka_unit_test(mutated_bodies_do_no_harm),
+        cmocka_unit_test(messages_add_their_commands_to_one_request),
+        cmocka_unit_test(a_ref_is_kept_as_json),
+        cmocka_unit_test(a_message_is_refused_by_name),
+        cmocka_unit_test(only_messages_of_many_name_their_session),
+        cmocka_unit_test(a_watch_is_read_like_a_query),
     };
-    return cmocka_run_group_tests(tests, make_request, free_request);
+    return cmocka_run_group_tests(tests, make_request, free_scratch);
 }

@@ -71,6 +71,10 @@ static void every_route_is_found(void **state)
         {"POST", "/v1/sessions/s/close", ROUTE_SESSION_CLOSE},
         {"POST", "/v1/sessions/s/commands", ROUTE_COMMANDS},
         {"GET", "/v1/sessions/s/stream", ROUTE_STREAM},
+        {"GET", "/v1/sessions/s/ws", ROUTE_SOCKET},
+        {"GET", "/v1/stream", ROUTE_MANY_STREAM},
+        {"GET", "/v1/ws", ROUTE_MANY_SOCKET},
+        {"GET", "/assets/app-3f.js", ROUTE_ASSET},
         {"GET", "/v1/sessions/s/events", ROUTE_EVENTS},
         {"GET", "/v1/sessions/s/diff?from=1", ROUTE_DIFF},
         {"GET", "/v1/sessions/s/proof", ROUTE_PROOF},
@@ -355,6 +359,97 @@ static void a_bad_place_is_named(void **state)
     assert_malformed("/v1/sessions/s/diff?from=1&from=2", "from");
 }
 
+static void the_dashboards_paths_are_its_page(void **state)
+{
+    static const char *const targets[] = {"/",       "/sessions",           "/sessions/s",
+                                          "/server", "/sessions/s?at=42&x", "/server?%zz"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(targets) / sizeof(targets[0]); i++) {
+        struct found found = find("GET", targets[i]);
+        assert_int_equal(found.rc, 0);
+        assert_int_equal(found.match.route, ROUTE_PAGE);
+    }
+    assert_str(find("GET", "/assets/a.b-C_9.css").match.asset, "a.b-C_9.css");
+    assert_malformed("/assets/a%2Fb", "name");
+    assert_malformed("/assets/%C3%A4.js", "name");
+    assert_malformed("/assets/a%00", "name");
+    assert_malformed("/assets/a.js?x", "x");
+    assert_malformed("/sessions/-s", "session");
+    assert_int_equal(find("GET", "/assets/").rc, PROBLEM_E_UNKNOWN_ROUTE);
+    assert_int_equal(find("GET", "/assets/a/b").rc, PROBLEM_E_UNKNOWN_ROUTE);
+}
+
+static void a_view_has_a_name_where_it_is_known(void **state)
+{
+    (void)state;
+    assert_int_equal(find("GET", "/v1/sessions/s").query.view, VIEW_FULL);
+    assert_int_equal(find("GET", "/v1/sessions/s?view=compact").query.view, VIEW_COMPACT);
+    assert_int_equal(find("GET", "/v1/sessions/s/stream?view=full").query.view, VIEW_FULL);
+    assert_int_equal(find("GET", "/v1/sessions/s/ws?view=compact").query.view, VIEW_COMPACT);
+    assert_int_equal(find("GET", "/v1/stream").query.view, VIEW_SUMMARY);
+    assert_int_equal(find("GET", "/v1/stream?view=summary").query.view, VIEW_SUMMARY);
+    assert_int_equal(find("GET", "/v1/stream?view=full").query.view, VIEW_FULL);
+    assert_malformed("/v1/sessions/s?view=summary", "view");
+    assert_malformed("/v1/sessions/s/stream?view=Full", "view");
+    assert_malformed("/v1/stream?view=", "view");
+    assert_malformed("/v1/sessions/s/threads/t?view=compact", "view");
+    assert_malformed("/v1/sessions/s/events?view=full", "view");
+    assert_malformed("/v1/ws?view=full", "view");
+}
+
+static void parts_are_pointers_each_once_and_sorted(void **state)
+{
+    struct query query = find("GET", "/v1/sessions/s/stream?path=/threads/t3&path=/agents"
+                                     "&path=%2Flabels%2Fa~1%22b&path=/threads/t3&last_event_id=x")
+                             .query;
+    char many[65 * sizeof("&path=/threads/t00") + 64] = "/v1/sessions/s?";
+    char *end = many + strlen(many);
+
+    (void)state;
+    assert_non_null(query.parts);
+    assert_int_equal(query.parts->n, 3);
+    assert_str(query.parts->items[0], "/agents");
+    assert_str(query.parts->items[1], "/labels/a~1\"b");
+    assert_str(query.parts->items[2], "/threads/t3");
+    assert_null(find("GET", "/v1/sessions/s/stream").query.parts);
+    for (const char *const *bad =
+             (const char *const[]){"", "threads", "/a/b/c", "/threads/t/", "/~", "/a~2",
+                                   "/labels/~", "%23/threads", NULL};
+         *bad != NULL; bad++) {
+        char target[128] = "/v1/sessions/s/ws?path=";
+        assert_malformed(strcat(target, *bad), "path");
+    }
+    for (int i = 0; i < 64; i++)
+        end += sprintf(end, "&path=/threads/t%d", i);
+    assert_int_equal(find("GET", many).query.parts->n, 64);
+    strcpy(end, "&path=/labels");
+    assert_malformed(many, "path");
+    assert_malformed("/v1/stream?path=/threads", "path");
+}
+
+static void sessions_are_ids_each_once_and_sorted(void **state)
+{
+    struct query query = find("GET", "/v1/stream?session=b&session=a&session=b").query;
+
+    (void)state;
+    assert_int_equal(query.sessions_n, 2);
+    assert_str(query.sessions[0], "a");
+    assert_str(query.sessions[1], "b");
+    assert_int_equal(find("GET", "/v1/stream?label=team:x&label=y").query.labels_n, 2);
+    assert_malformed("/v1/stream?session=a&label=x", "label");
+    assert_malformed("/v1/stream?session=a%2Fb", "session");
+    assert_malformed("/v1/stream?session=", "session");
+    assert_malformed("/v1/sessions/s/stream?session=a", "session");
+    static char many[1002 * sizeof("&session=s1000")] = "/v1/stream?";
+    char *end = many + strlen(many);
+    for (int i = 0; i < 1000; i++)
+        end += sprintf(end, "&session=s%d", i);
+    assert_int_equal(find("GET", many).query.sessions_n, 1000);
+    strcpy(end, "&session=x");
+    assert_malformed(many, "session");
+}
+
 static void a_diff_has_two_places(void **state)
 {
     struct found found = find("GET", "/v1/sessions/s/diff?from=7&to=k-9");
@@ -427,6 +522,10 @@ int main(void)
         cmocka_unit_test(a_place_is_a_seq_or_an_etag),
         cmocka_unit_test(a_place_is_a_time),
         cmocka_unit_test(a_bad_place_is_named),
+        cmocka_unit_test(the_dashboards_paths_are_its_page),
+        cmocka_unit_test(a_view_has_a_name_where_it_is_known),
+        cmocka_unit_test(parts_are_pointers_each_once_and_sorted),
+        cmocka_unit_test(sessions_are_ids_each_once_and_sorted),
         cmocka_unit_test(a_diff_has_two_places),
         cmocka_unit_test(events_are_filtered),
         cmocka_unit_test(a_cursor_bounds_the_page_on_its_side),

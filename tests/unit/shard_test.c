@@ -193,6 +193,44 @@ static void a_page_of_what_has_just_been_made_waits(void **state)
     expect(b, messages, 0);
 }
 
+/* For a connection on which many commands are under way: a line each, the ref first. */
+static void results_with_refs_are_lines(void **state)
+{
+    struct bench *b = *state;
+    make_session(b);
+    struct request *batch = message(NULL);
+    batch->commands[0].ref = STR("\"one\"");
+    request_add(batch, "message.send thread=none sender=ada content=x")->ref = STR("-2");
+    struct request_command *again =
+        request_add(batch, "message.send thread=general sender=bob content=x");
+    again->key = STR("k");
+    struct request_command *repeated =
+        request_add(batch, "message.send thread=general sender=bob content=x");
+    repeated->key = STR("k");
+    repeated->ref = STR("4");
+    batch->batch = batch->refs = true;
+    send(b, batch);
+    settle(b);
+    expect_reply(b, batch, 0);
+    assert_string_equal(
+        text_of(batch),
+        "{\"ref\":\"one\",\"status\":200,\"seq\":5,\"id\":\"m5\"}\n"
+        "{\"ref\":-2,\"status\":404,\"error\":{\"type\":\"/problems/unknown-thread\","
+        "\"title\":\"Unknown thread\",\"status\":404,"
+        "\"detail\":\"There is no thread \\\"none\\\" in the session.\",\"field\":\"thread\"}}\n"
+        "{\"status\":200,\"seq\":6,\"id\":\"m6\"}\n"
+        "{\"ref\":4,\"status\":200,\"seq\":6,\"id\":\"m6\",\"replayed\":true}");
+    request_free(batch);
+    struct request *lost = request_for(REQUEST_COMMANDS, "nowhere");
+    request_add(lost, "message.send thread=general sender=bob content=x")->ref = STR("1");
+    lost->batch = lost->refs = true;
+    send(b, lost);
+    settle(b);
+    expect_reply(b, lost, CORE_E_UNKNOWN_SESSION);
+    assert_int_equal(lost->body.n, 0);
+    request_free(lost);
+}
+
 static void a_snapshot_and_the_frames_behind_it_leave_in_the_order_of_the_events(void **state)
 {
     struct bench *b = *state;
@@ -474,6 +512,7 @@ int main(int argc, char **argv)
         TEST(a_404_waits_for_the_deletion_that_it_saw, open_bench),
         TEST(a_refused_creation_waits_for_the_deletion_before_it, open_bench),
         TEST(a_page_of_what_has_just_been_made_waits, open_bench),
+        TEST(results_with_refs_are_lines, open_bench),
         TEST(a_snapshot_and_the_frames_behind_it_leave_in_the_order_of_the_events, open_bench),
         TEST(the_end_of_a_feed_comes_behind_its_last_frame, open_bench),
         TEST(a_wait_is_woken_when_its_message_is_committed, open_bench),

@@ -330,6 +330,9 @@ static void follower_ask(struct follower *follower, bool has_after, uint64_t aft
     request->after = after;
     request->until = follower->until = until;
     request->stale = first ? follower->stale : NULL;
+    request->anew = first && follower->anew;
+    request->compact = follower->compact;
+    request->parts = follower->parts;
     if (epoch[0] != '\0')
         request->after_epoch = request_text(request, epoch);
     follower->asking = true;
@@ -351,7 +354,11 @@ static void follower_take(struct follower *follower, const struct frame *frame)
 {
     for (uint32_t i = 0; i < frame->items_n; i++) {
         const struct frame_item *item = &frame->items[i];
-        bool patch = follower->wants & WANTS_PATCHES;
+        struct str text = {frame->bytes + item->event_offset, item->event_size};
+        if (follower->wants & WANTS_PATCHES)
+            text = (struct str){frame->bytes + item->patch_offset, item->patch_size};
+        else if (follower->wants & WANTS_COMPACT)
+            text = (struct str){frame->bytes + item->compact_offset, item->compact_size};
         if (item->seq <= follower->told) {
             follower->repeats++;
             continue;
@@ -359,9 +366,8 @@ static void follower_take(struct follower *follower, const struct frame *frame)
         follower->gaps += item->seq != follower->told + 1;
         follower->told = item->seq;
         follower->items_n++;
-        assert((patch ? item->patch_size : item->event_size) != 0);
-        buf_add(&follower->items, frame->bytes + (patch ? item->patch_offset : item->event_offset),
-                patch ? item->patch_size : item->event_size);
+        assert(text.n != 0);
+        buf_add_str(&follower->items, text);
         buf_add_byte(&follower->items, '\n');
     }
 }

@@ -163,6 +163,9 @@ struct follower {
     uint64_t after;
     char after_epoch[CORE_EPOCH_BYTES + 1]; /* "": not said */
     const char *stale;
+    bool anew;                      /* a snapshot all the same, */
+    bool compact;                   /* of this */
+    const struct core_parts *parts; /* NULL: all */
 
     bool asking;
     bool unsent; /* the mailbox refused the request: the face tries it again */

@@ -215,6 +215,10 @@ static void on_reply(void *ctx, struct request *request)
 {
     struct ask *ask = (struct ask *)(uintptr_t)request->token;
     (void)ctx;
+    if (request->kind == REQUEST_CANCEL && ask->request != request) { /* stage_cancel */
+        request_free(request);
+        return;
+    }
     assert(ask->request == request && !ask->done);
     ask->done = true;
 }
@@ -375,6 +379,16 @@ struct request *stage_await(struct stage *stage, struct ask *ask)
     }
     free(ask);
     return request;
+}
+
+struct request *stage_cancel(struct stage *stage, struct ask *ask)
+{
+    struct request *request = request_for(REQUEST_CANCEL, NULL);
+    request->session = ask->request->session;
+    request->token = ask->request->token;
+    unsigned shard = ask->request->shard;
+    assert_int_equal(mailbox_send_to(&stage->mailboxes[0], request, shard), 0);
+    return stage_await(stage, ask);
 }
 
 struct request *stage_ask(struct stage *stage, struct request *request)
@@ -552,13 +566,18 @@ uint64_t stage_figure(struct stage *stage, const char *name)
 
 /* ---- JSON */
 
-json_t *json_of(const char *text)
+json_t *json_of_text(struct str text)
 {
     json_error_t error;
-    json_t *tree = json_loads(text, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+    json_t *tree = json_loadb(text.p, text.n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
     if (tree == NULL)
-        fail_msg("%s at %d in %s", error.text, error.position, text);
+        fail_msg("%s at %d in %.*s", error.text, error.position, (int)text.n, text.p);
     return tree;
+}
+
+json_t *json_of(const char *text)
+{
+    return json_of_text((struct str){text, strlen(text)});
 }
 
 void expect_json(const char *text, const char *pointer, const char *expected)
@@ -651,7 +670,7 @@ bool tale_next(struct tale *tale)
 void tale_expect_view(struct tale *tale, const char *view)
 {
     struct buf expected = {0};
-    query_envelope(tale->core, NULL, &expected);
+    query_envelope(tale->core, &(struct request){0}, NULL, &expected);
     buf_add_byte(&expected, '\0');
     assert_non_null(view);
     if (strcmp(view, expected.p) != 0)

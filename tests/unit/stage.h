@@ -80,6 +80,8 @@ struct ask {
 struct ask *stage_send(struct stage *stage, struct request *request);
 /* Its answer, which the caller frees; the ask is gone. */
 struct request *stage_await(struct stage *stage, struct ask *ask);
+/* Ends its wait. */
+struct request *stage_cancel(struct stage *stage, struct ask *ask);
 struct request *stage_ask(struct stage *stage, struct request *request);
 /* Must be answered well, or with this error. */
 struct request *stage_ask_well(struct stage *stage, struct request *request);
@@ -152,6 +154,7 @@ bool stage_finds(const struct stage *stage, const char *bytes);
 unsigned stage_files(const struct stage *stage, const char *prefix);
 
 json_t *json_of(const char *text);
+json_t *json_of_text(struct str text);
 /* What stands at a JSON Pointer of a text, compactly; `expected` NULL: nothing. */
 void expect_json(const char *text, const char *pointer, const char *expected);
 
