@@ -361,6 +361,9 @@ struct core_parts {
 
 /* Whether `pointer` can be a part: form, escapes, at most two segments. */
 bool core_part_valid(struct str pointer);
+/* A copy with its texts in one piece: `room` has core_parts_bytes. */
+size_t core_parts_bytes(const struct core_parts *parts);
+struct core_parts *core_parts_copy(const struct core_parts *parts, void *room);
 /* Whether an event's operation at `path` (a JSON Pointer) concerns what is shown (parts NULL: all
  * is). */
 bool core_parts_have(const struct core_parts *parts, struct str path);

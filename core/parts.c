@@ -38,6 +38,27 @@ static bool is_partial(struct str path)
     return false;
 }
 
+size_t core_parts_bytes(const struct core_parts *parts)
+{
+    size_t n = sizeof(*parts) + parts->n * sizeof(parts->items[0]);
+    for (uint32_t i = 0; i < parts->n; i++)
+        n += parts->items[i].n;
+    return n;
+}
+
+struct core_parts *core_parts_copy(const struct core_parts *parts, void *room)
+{
+    struct core_parts *copy = room;
+    char *text = (char *)&copy->items[parts->n];
+    copy->n = parts->n;
+    for (uint32_t i = 0; i < parts->n; i++) {
+        copy->items[i] = (struct str){text, parts->items[i].n};
+        memcpy(text, parts->items[i].p, parts->items[i].n);
+        text += parts->items[i].n;
+    }
+    return copy;
+}
+
 bool core_parts_have(const struct core_parts *parts, struct str path)
 {
     if (parts == NULL || !is_partial(path))

@@ -332,25 +332,17 @@ static void serve_inbox(struct exchange *exchange, const struct call *call)
         exchange_begin_wait(exchange, exchange->match.session, query->wait_ms);
 }
 
-static const struct core_parts *copy_parts(struct arena *arena, const struct core_parts *parts)
-{
-    if (parts == NULL)
-        return NULL;
-    struct core_parts *copy = arena_alloc(arena, sizeof(*copy) + parts->n * sizeof(struct str));
-    copy->n = parts->n;
-    for (uint32_t i = 0; i < parts->n; i++)
-        copy->items[i] = arena_copy(arena, parts->items[i]);
-    return copy;
-}
-
 static void serve_state(struct exchange *exchange, const struct call *call, enum request_kind kind)
 {
     struct request *request = rest_request(exchange, kind);
+    const struct core_parts *parts = call->query.parts;
 
     request->thread = arena_copy(&request->arena, exchange->match.thread);
     request->at = at_copy(&request->arena, &call->query.at);
     request->compact = call->query.view == VIEW_COMPACT;
-    request->parts = copy_parts(&request->arena, call->query.parts);
+    if (parts != NULL)
+        request->parts =
+            core_parts_copy(parts, arena_alloc(&request->arena, core_parts_bytes(parts)));
     exchange->none_match = call->headers.if_none_match;
     exchange_send(exchange, request);
 }

@@ -288,8 +288,7 @@ bool watcher_open(struct watcher *watcher, struct frontend *frontend,
         .retry.fire = on_retry,
     };
     if (wish->parts != NULL)
-        watcher->parts =
-            watcher_parts_copy(wish->parts, mem_alloc(watcher_parts_bytes(wish->parts)));
+        watcher->parts = core_parts_copy(wish->parts, mem_alloc(core_parts_bytes(wish->parts)));
     link_watcher(watcher, feed_find_or_make(frontend, wish->session));
     struct str epoch = take_position(watcher, wish);
     if (goes_on_from_memory(watcher, epoch))

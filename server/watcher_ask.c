@@ -31,27 +31,6 @@ static bool parts_equal(const struct core_parts *a, const struct core_parts *b)
     return true;
 }
 
-size_t watcher_parts_bytes(const struct core_parts *parts)
-{
-    size_t n = sizeof(*parts) + parts->n * sizeof(parts->items[0]);
-    for (uint32_t i = 0; i < parts->n; i++)
-        n += parts->items[i].n;
-    return n;
-}
-
-struct core_parts *watcher_parts_copy(const struct core_parts *parts, void *room)
-{
-    struct core_parts *copy = room;
-    char *text = (char *)&copy->items[parts->n];
-    copy->n = parts->n;
-    for (uint32_t i = 0; i < parts->n; i++) {
-        copy->items[i] = (struct str){text, parts->items[i].n};
-        memcpy(text, parts->items[i].p, parts->items[i].n);
-        text += parts->items[i].n;
-    }
-    return copy;
-}
-
 /* ---- asking */
 
 /* What a watcher has to ask for now. `epoch`: that its position speaks of; p == NULL: the one there
@@ -101,8 +80,8 @@ static struct request *request_of(const struct feed_ask *ask)
     request->events = ask->form == WANTS_EVENTS;
     request->compact = ask->form == WANTS_COMPACT;
     if (ask->parts != NULL)
-        request->parts = watcher_parts_copy(
-            ask->parts, arena_alloc(&request->arena, watcher_parts_bytes(ask->parts)));
+        request->parts =
+            core_parts_copy(ask->parts, arena_alloc(&request->arena, core_parts_bytes(ask->parts)));
     return request;
 }
 

@@ -30,9 +30,6 @@ bool watcher_ask(struct watcher *watcher, struct str epoch);
 void watcher_feed_lost(struct feed *feed);
 /* Its question, if it has one, is no longer its own. */
 void watcher_ask_leave(struct watcher *watcher);
-size_t watcher_parts_bytes(const struct core_parts *parts);
-/* `room` has watcher_parts_bytes. */
-struct core_parts *watcher_parts_copy(const struct core_parts *parts, void *room);
 
 /* ---- watcher.c */
 

@@ -253,9 +253,8 @@ void follow_begin(struct shard *shard, struct session *session, struct request *
     if (request->has_known && changes_none_since(shard, session, request->known)) {
         request->has_after = true; /* it stands where the session stands */
         request->after = request->attached;
-        request->anew = false;
     }
-    bool positioned = !request->anew && (request->has_after || request->stale != NULL);
+    bool positioned = request->has_after || request->stale != NULL;
     const char *stale = positioned ? follow_stale(session, request) : NULL;
     if (positioned && stale == NULL && request->after < request->attached) {
         request->until = request->attached;
@@ -265,7 +264,7 @@ void follow_begin(struct shard *shard, struct session *session, struct request *
         return;
     }
     request->upto = request->attached;
-    bool fresh = request->anew || (!positioned && request->wants & (WANTS_PATCHES | WANTS_COMPACT));
+    bool fresh = !positioned && request->wants & (WANTS_PATCHES | WANTS_COMPACT);
     if (stale != NULL || fresh)
         query_envelope(session->core, request, stale, &request->body);
     shard_reply_committed(shard, session, request);

@@ -223,7 +223,6 @@ struct request {
     const char *stale;      /* not NULL: give a snapshot with this text as `reset`. CHANGES, in the
                                reply: why `after` is not good, and there is nothing else */
     bool events;            /* a snapshot is of no use: what is no longer kept is GONE */
-    bool anew;              /* give a snapshot without `reset`, wherever the follower stood */
     uint64_t known;         /* good where has_known: the follower stands where the session stands,
                                if that has not changed after this position (CHANGES) */
     bool has_known;

@@ -330,7 +330,6 @@ static void follower_ask(struct follower *follower, bool has_after, uint64_t aft
     request->after = after;
     request->until = follower->until = until;
     request->stale = first ? follower->stale : NULL;
-    request->anew = first && follower->anew;
     request->compact = follower->compact;
     request->parts = follower->parts;
     if (epoch[0] != '\0')

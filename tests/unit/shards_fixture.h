@@ -163,8 +163,7 @@ struct follower {
     uint64_t after;
     char after_epoch[CORE_EPOCH_BYTES + 1]; /* "": not said */
     const char *stale;
-    bool anew;                      /* a snapshot all the same, */
-    bool compact;                   /* of this */
+    bool compact;                   /* its snapshots */
     const struct core_parts *parts; /* NULL: all */
 
     bool asking;
