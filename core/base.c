@@ -34,6 +34,14 @@ void *mem_alloc(size_t size)
     return p;
 }
 
+void *mem_alloc_aligned(size_t alignment, size_t size)
+{
+    void *p = aligned_alloc(alignment, size);
+    if (p == NULL)
+        mem_exhausted(size);
+    return p;
+}
+
 void *mem_realloc(void *old, size_t size)
 {
     void *p = realloc(old, size != 0 ? size : 1);

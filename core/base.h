@@ -44,6 +44,8 @@ int str_compare(struct str a, struct str b);
 /* malloc that ends the process with "out of memory" where there is none; free() releases it. */
 void *mem_alloc(size_t size);
 void *mem_realloc(void *old, size_t size);
+/* A multiple of `alignment`, a power of two, in size too. */
+void *mem_alloc_aligned(size_t alignment, size_t size);
 void *mem_zeroed(size_t n, size_t size); /* of n things; pages are touched as they are used */
 
 /* A growable byte buffer. Zero-initialise to make one; buf_free releases what it holds. */

@@ -432,13 +432,13 @@ static bool may_be_compacted(const struct shard *shard, const struct datadir_seg
     if (segment->generation != datadir_generation(shard->dir))
         return true;
     return segment->shard == shard->number && segment->number < shard->checkpoint_from.segment &&
-           segment->fd != log_busy_fd(shard->log);
+           segment->number != log_busy_segment(shard->log);
 }
 
 /* It would be compacted, were it not being synced yet. */
 static bool is_busy(const struct shard *shard, const struct datadir_segment *segment)
 {
-    return segment->fd == log_busy_fd(shard->log) &&
+    return segment->number == log_busy_segment(shard->log) &&
            segment->number < shard->checkpoint_from.segment;
 }
 

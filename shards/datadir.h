@@ -112,6 +112,13 @@ void datadir_set_end(struct datadir *dir, uint32_t generation, uint32_t shard,
  * (-ENOSPC leaves nothing behind).
  */
 int datadir_add_segment(struct datadir *dir, uint32_t shard, struct datadir_segment *added);
+/*
+ * A second fd of a segment, for direct appends (FS_DIRECT); the caller's, until
+ * datadir_close_direct. -EINVAL: this file system has none, which a read of the segment's header
+ * has shown. Reading that blocks; with `tried` it is not read again. Other errors: as of open.
+ */
+int datadir_open_direct(struct datadir *dir, const struct datadir_segment *segment, bool tried);
+void datadir_close_direct(struct datadir *dir, int fd);
 
 /* ---- reading segments
 

@@ -138,9 +138,31 @@ static int sync_file_and_name(struct datadir *dir, int fd)
 
 /* New segments. */
 
+/* All of the file: its header, zeros behind. `zeros` is ZEROS_BYTES of working memory. */
+static int write_zeros(struct datadir *dir, const struct datadir_segment *segment, int fd,
+                       char *zeros, bool direct)
+{
+    struct fs *fs = dir->fs;
+    int result = 0;
+    memset(zeros, 0, ZEROS_BYTES);
+    log_segment_header_write(segment, log_segment_seed(dir->hash_key, segment->number), zeros);
+    for (uint64_t at = 0; at < segment->bytes && result == 0;) {
+        uint64_t left = segment->bytes - at;
+        size_t n = left < ZEROS_BYTES ? (size_t)left : ZEROS_BYTES;
+        result = fs->ops->write(fs, fd, zeros, n, at);
+        if (result == 0 && !direct)
+            result = fs->ops->write_out(fs, fd, at, n);
+        if (at == 0)
+            memset(zeros, 0, LOG_SEGMENT_HEADER_BYTES);
+        at += n;
+    }
+    return result;
+}
+
 /*
  * Written in steps, each of which is on its way to the disk before the next: a queue of some
- * hundred writes would stand between a commit and its disk.
+ * hundred writes would stand between a commit and its disk. Past the page cache where that can be:
+ * what is there to be overwritten need not be copied, nor kept in memory.
  */
 static int write_segment(struct datadir *dir, const struct datadir_segment *segment)
 {
@@ -148,22 +170,36 @@ static int write_segment(struct datadir *dir, const struct datadir_segment *segm
     int result = fs->ops->allocate(fs, segment->fd, segment->bytes);
     if (result != 0 && result != -EOPNOTSUPP)
         return result;
-    char *zeros = mem_alloc(ZEROS_BYTES);
-    memset(zeros, 0, ZEROS_BYTES);
-    log_segment_header_write(segment, log_segment_seed(dir->hash_key, segment->number), zeros);
-    result = 0;
-    for (uint64_t at = 0; at < segment->bytes && result == 0;) {
-        uint64_t left = segment->bytes - at;
-        size_t n = left < ZEROS_BYTES ? (size_t)left : ZEROS_BYTES;
-        result = fs->ops->write(fs, segment->fd, zeros, n, at);
-        if (result == 0)
-            result = fs->ops->write_out(fs, segment->fd, at, n);
-        if (at == 0)
-            memset(zeros, 0, LOG_SEGMENT_HEADER_BYTES);
-        at += n;
-    }
+    char *zeros = mem_alloc_aligned(IO_BLOCK_BYTES, ZEROS_BYTES);
+    int direct = datadir_open_direct(dir, segment, true);
+    result = direct < 0 ? -EINVAL : write_zeros(dir, segment, direct, zeros, true);
+    if (direct >= 0)
+        fs->ops->close(fs, direct);
+    if (result == -EINVAL)
+        result = write_zeros(dir, segment, segment->fd, zeros, false);
     free(zeros);
     return result == 0 ? sync_file_and_name(dir, segment->fd) : result;
+}
+
+int datadir_open_direct(struct datadir *dir, const struct datadir_segment *segment, bool tried)
+{
+    char name[DATADIR_NAME_BYTES];
+    datadir_segment_name(segment, name);
+    int fd = dir->fs->ops->open(dir->fs, name, FS_DIRECT);
+    if (fd < 0 || tried)
+        return fd;
+    char *block = mem_alloc_aligned(IO_BLOCK_BYTES, LOG_SEGMENT_HEADER_BYTES);
+    int64_t n = dir->fs->ops->read(dir->fs, fd, block, LOG_SEGMENT_HEADER_BYTES, 0);
+    free(block);
+    if (n == LOG_SEGMENT_HEADER_BYTES)
+        return fd;
+    dir->fs->ops->close(dir->fs, fd);
+    return n < 0 ? (int)n : -EIO;
+}
+
+void datadir_close_direct(struct datadir *dir, int fd)
+{
+    dir->fs->ops->close(dir->fs, fd);
 }
 
 static int take_number(struct datadir *dir, uint32_t *number)

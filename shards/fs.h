@@ -20,7 +20,13 @@
 
 struct fs;
 
-enum fs_open { FS_READ, FS_WRITE, FS_CREATE /* for reading and writing; -EEXIST if there */ };
+enum fs_open {
+    FS_READ,
+    FS_WRITE,
+    FS_CREATE, /* for reading and writing; -EEXIST if there */
+    FS_DIRECT, /* past the page cache: memory, sizes and offsets are multiples of IO_BLOCK_BYTES.
+                  -EINVAL, here or at the first use: this file system cannot */
+};
 
 /* 0: go on; else stops and is returned. */
 typedef int fs_visit(void *ctx, const char *name);

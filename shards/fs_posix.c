@@ -60,7 +60,11 @@ static int open_at(int directory, const char *name, int flags)
 static int posix_open(struct fs *fs, const char *name, enum fs_open how)
 {
     static const int flags[] = {
-        [FS_READ] = O_RDONLY, [FS_WRITE] = O_RDWR, [FS_CREATE] = O_RDWR | O_CREAT | O_EXCL};
+        [FS_READ] = O_RDONLY,
+        [FS_WRITE] = O_RDWR,
+        [FS_CREATE] = O_RDWR | O_CREAT | O_EXCL,
+        [FS_DIRECT] = O_RDWR | O_DIRECT,
+    };
     struct stat st;
     int fd = open_at(directory_fd(fs), name, flags[how]);
     if (fd < 0)

@@ -9,7 +9,8 @@
  * new requests. A request that was started always completes; io_free waits for those in flight.
  *
  * Normal path of a commit: io_append writes the whole buffer at its offset, finishing short
- * writes, and only when its full length is confirmed does an fdatasync count. Failure: `result`
+ * writes, and only when its full length is confirmed does an fdatasync count (a direct write may
+ * carry its own, RWF_DSYNC). Failure: `result`
  * is a negative errno; a failed fdatasync is final and never retried (pages may have been marked
  * clean), which is the log's to act on.
  */
@@ -21,6 +22,10 @@
 #include <stdint.h>
 
 struct io;
+
+/* What a direct append's memory, size and offset are multiples of: the largest logical block of
+ * disks there are, and a page. */
+enum { IO_BLOCK_BYTES = 4096 };
 
 /* A request's link in the one queue it stands in. Private to the implementations. */
 struct io_work {
@@ -40,7 +45,8 @@ struct io_append {
     size_t size;
     uint64_t offset;
     int fd;
-    int sync; /* 0: write only; 1: write and fdatasync */
+    int sync;    /* 0: write only; 1: write and fdatasync */
+    bool direct; /* fd bypasses the page cache (FS_DIRECT) */
     /* Private to the implementation. */
     struct io_work work;
     size_t written;

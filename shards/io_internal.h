@@ -16,6 +16,14 @@ enum { IO_TRANSFER_MAX_BYTES = 1 << 30 };
 #define io_container(pointer, type, member)                                                        \
     ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 
+/* After a write of `n` bytes. What a direct one has left begins at a block again. */
+static inline void io_append_advance(struct io_append *append, size_t n)
+{
+    append->written += n;
+    if (append->direct && append->written != append->size)
+        append->written -= append->written % IO_BLOCK_BYTES;
+}
+
 /* First in, first out. Zero-initialise to make one. Its length is bounded by the requests that
  * exist, which belong to the callers. */
 struct io_queue {

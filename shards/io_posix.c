@@ -46,7 +46,7 @@ static int write_all(struct io_append *append)
                            transfer_bytes(append->size - append->written),
                            (off_t)(append->offset + append->written));
         if (n > 0)
-            append->written += (size_t)n;
+            io_append_advance(append, (size_t)n);
         else if (n == 0)
             return -EIO;
         else if (errno != EINTR)

@@ -7,10 +7,12 @@
  * interruptions, is used where the kernel has it (5.19).
  *
  * Normal path: requests wait in `waiting`; submit turns them into ring entries, as many as fit, and
- * makes one system call; reap looks at the completions in shared memory without one. An append is
- * a write linked to an fdatasync: the kernel starts the second only when the first has written its
- * full length, and cancels it otherwise. Both answer; what a short write has left is then submitted
- * as such a pair again. So an append is done only when an fdatasync has followed its last byte.
+ * makes one system call; reap looks at the completions in shared memory without one. An append to
+ * a direct fd is one write that is synced when it answers (RWF_DSYNC): the disk does all of it, and
+ * none of the kernel's threads has to find its way onto a core. Any other is a write linked to an
+ * fdatasync: the kernel starts the second only when the first has written its full length, and
+ * cancels it otherwise. Both answer; what a short write has left is then submitted as such a pair
+ * again. So an append is done only when a sync has followed its last byte.
  * Jobs run on the helper threads; the eventfd of the bell that both ring is always being read by
  * one entry of the ring, so that the ring's fd stands for them too.
  *
@@ -119,7 +121,8 @@ static bool start_append(struct uring *uring, struct io_append *append)
     size_t left = append->size - append->written;
     size_t now = transfer_bytes(left);
     bool writes = left != 0;
-    bool syncs = append->sync && now == left;
+    bool carries_sync = writes && append->direct && append->sync;
+    bool syncs = append->sync && now == left && !carries_sync;
     if (!has_room(uring, writes + syncs))
         return false;
     append->stage = writes + syncs;
@@ -127,8 +130,9 @@ static bool start_append(struct uring *uring, struct io_append *append)
         struct io_uring_sqe *sqe = make_entry(uring);
         io_uring_prep_write(sqe, append->fd, (const char *)append->buf + append->written,
                             (unsigned)now, append->offset + append->written);
+        sqe->rw_flags = carries_sync ? RWF_DSYNC : 0;
         sqe->flags |= syncs ? IOSQE_IO_LINK : 0;
-        sqe->flags |= now > INLINE_WRITE_MAX_BYTES ? IOSQE_ASYNC : 0;
+        sqe->flags |= now > INLINE_WRITE_MAX_BYTES && !append->direct ? IOSQE_ASYNC : 0;
         set_data(sqe, append, TAG_WRITE);
     }
     if (syncs) {
@@ -230,11 +234,13 @@ static bool is_retried(int result)
 static void on_written(struct io_append *append, int result)
 {
     if (result > 0)
-        append->written += (size_t)result;
+        io_append_advance(append, (size_t)result);
     else if (result == 0)
         append->result = -EIO;
     else if (!is_retried(result))
         append->result = result;
+    if (append->direct && append->sync && append->written == append->size)
+        append->stage |= STAGE_SYNCED; /* each piece was, when it answered */
 }
 
 static void on_synced(struct io_append *append, int result)

@@ -6,6 +6,11 @@
  * that log_append can say where a record will stand), and the batch in flight. A batch is closed
  * when it is handed to the disk; the one built after it starts where it ends.
  *
+ * What is written are whole blocks (IO_BLOCK_BYTES), so that it can go past the page cache. The
+ * block in which a batch begins is therefore written once more, with the same bytes before it, and
+ * the one in which it ends is filled up with the zeros that stand there. A power failure in between
+ * leaves either of two versions of a sector, and both begin with what was committed.
+ *
  * Normal path: log_reserve, log_append, …, log_commit; the write comes back, and the batch is
  * committed. Meanwhile, once the segment is half full, the next one is prepared by a job. When a
  * record no longer fits, the batch being built has to be committed first; then log_reserve moves on
@@ -44,12 +49,16 @@ struct log {
     struct datadir_segment segment; /* where the batch being built will stand */
     uint64_t seed;                  /* of that segment */
     uint64_t at;                    /* offset of that batch */
+    int direct_fd;                  /* of that segment, or -1: written through the page cache */
+    bool direct;                    /* the file system can */
     uint32_t leaving;               /* segment that log_roll was to leave; 0: none */
 
-    struct buf building; /* header and records; empty: no record yet */
+    struct buf building; /* from the block on in which it begins; empty: no record yet */
     struct buf flying;
     uint32_t building_records;
     uint32_t flying_records;
+    uint64_t flying_bytes;     /* of the batch alone */
+    char tail[IO_BLOCK_BYTES]; /* what stands before `at` in its block */
 
     uint64_t next;      /* number of the batch being built */
     uint64_t committed; /* newest committed */
@@ -79,6 +88,17 @@ struct log {
     bool failed;
     struct log_stats stats;
 };
+
+static size_t lead_bytes(const struct log *log)
+{
+    return log->at % IO_BLOCK_BYTES;
+}
+
+/* Of the batch alone. */
+static size_t building_bytes(const struct log *log)
+{
+    return log->building.n != 0 ? log->building.n - lead_bytes(log) : 0;
+}
 
 static bool is_unsynced(const struct log *log)
 {
@@ -141,7 +161,7 @@ static void prepare_start(struct log *log)
 
 static void prepare_when_half_full(struct log *log)
 {
-    if (log->at + log->building.n > log->segment.bytes / 2)
+    if (log->at + building_bytes(log) > log->segment.bytes / 2)
         prepare_start(log);
 }
 
@@ -152,6 +172,26 @@ static void use_segment(struct log *log, const struct datadir_segment *segment, 
     log->segment = *segment;
     log->seed = log_segment_seed(datadir_hash_key(log->dir), segment->number);
     log->at = offset;
+    if (log->direct_fd >= 0 && !(log->append_busy && log->append.fd == log->direct_fd))
+        datadir_close_direct(log->dir, log->direct_fd);
+    log->direct_fd = log->direct ? datadir_open_direct(log->dir, segment, true) : -1;
+}
+
+/* A log whose batches are synced later needs the page cache for them to be written at once. */
+static void try_direct(struct log *log)
+{
+    if (log->durability != LOG_COMMIT)
+        return;
+    log->direct_fd = datadir_open_direct(log->dir, &log->segment, false);
+    log->direct = log->direct_fd >= 0;
+}
+
+static int load_tail(struct log *log)
+{
+    struct fs *fs = datadir_fs(log->dir);
+    int64_t n = fs->ops->read(fs, log->segment.fd, log->tail, lead_bytes(log),
+                              log->at - lead_bytes(log));
+    return n < 0 ? (int)n : (size_t)n == lead_bytes(log) ? 0 : -EIO;
 }
 
 /* Finds the segment of the log's end and those that were prepared behind it. Where that one is gone
@@ -178,7 +218,18 @@ static int load_segments(struct log *log, const struct datadir_end *end, bool kn
     log->stats.segments = count;
     log->ahead_count = count - i - 1;
     memmove(log->ahead, log->ahead + i + 1, log->ahead_count * sizeof(log->ahead[0]));
-    return 0;
+    try_direct(log);
+    return load_tail(log);
+}
+
+static void log_free(struct log *log)
+{
+    if (log->direct_fd >= 0)
+        datadir_close_direct(log->dir, log->direct_fd);
+    buf_free(&log->building);
+    buf_free(&log->flying);
+    free(log->ahead);
+    free(log);
 }
 
 int log_open(struct datadir *dir, unsigned shard, struct io *io, enum log_durability durability,
@@ -198,13 +249,13 @@ int log_open(struct datadir *dir, unsigned shard, struct io *io, enum log_durabi
         .written = end.batch,
         .synced = end.batch,
         .written_fd = -1,
+        .direct_fd = -1,
         .unsynced_since_ms = -1,
         .stats.torn_bytes = end.torn_bytes,
     };
     int result = load_segments(log, &end, known);
     if (result < 0) {
-        free(log->ahead);
-        free(log);
+        log_free(log);
         return result;
     }
     datadir_set_end(dir, log->segment.generation, shard, NULL); /* until log_close */
@@ -238,10 +289,7 @@ void log_close(struct log *log)
             .segment = log->segment.number, .offset = log->at, .batch = log->committed};
         datadir_set_end(log->dir, log->segment.generation, log->shard, &end);
     }
-    buf_free(&log->building);
-    buf_free(&log->flying);
-    free(log->ahead);
-    free(log);
+    log_free(log);
 }
 
 /* Room. */
@@ -255,7 +303,8 @@ static uint64_t tombstone_bytes(const struct log *log)
 /* What is kept for tombstones counts only while there is nothing behind the current segment. */
 static bool fits(const struct log *log, size_t bytes, bool is_tombstone)
 {
-    size_t before = log->building.n != 0 ? log->building.n : sizeof(struct log_batch_header);
+    size_t before =
+        log->building.n != 0 ? building_bytes(log) : sizeof(struct log_batch_header);
     uint64_t kept = is_tombstone || log->ahead_count != 0 ? 0 : tombstone_bytes(log);
     return log->at + before + bytes + kept <= log->segment.bytes;
 }
@@ -301,6 +350,30 @@ int log_reserve_tombstone(struct log *log, size_t body_size)
     return reserve(log, body_size, true);
 }
 
+/* Room for `more` bytes, and for those that fill up the last block. */
+static char *reserve_blocks(struct buf *b, size_t more)
+{
+    size_t cap = b->cap != 0 ? b->cap : IO_BLOCK_BYTES;
+    while (cap - b->n < more)
+        cap *= 2;
+    if (cap != b->cap) {
+        char *p = mem_alloc_aligned(IO_BLOCK_BYTES, cap);
+        if (b->n != 0)
+            memcpy(p, b->p, b->n);
+        free(b->p);
+        b->p = p;
+        b->cap = cap;
+    }
+    return b->p + b->n;
+}
+
+static void begin_batch(struct log *log)
+{
+    size_t lead = lead_bytes(log);
+    memcpy(reserve_blocks(&log->building, lead + sizeof(struct log_batch_header)), log->tail, lead);
+    log->building.n = lead + sizeof(struct log_batch_header);
+}
+
 log_position log_append(struct log *log, const struct log_record *record)
 {
     assert(!log->failed);
@@ -308,12 +381,10 @@ log_position log_append(struct log *log, const struct log_record *record)
     size_t bytes = log_record_bytes(record->session.n, record->body.n);
     assert(fits(log, bytes, true));
 
-    if (log->building.n == 0) {
-        buf_reserve(&log->building, sizeof(struct log_batch_header));
-        log->building.n = sizeof(struct log_batch_header);
-    }
-    uint64_t offset = log->at + log->building.n;
-    log_record_encode(record, buf_reserve(&log->building, bytes), log->seed + offset);
+    if (log->building.n == 0)
+        begin_batch(log);
+    uint64_t offset = log->at + building_bytes(log);
+    log_record_encode(record, reserve_blocks(&log->building, bytes), log->seed + offset);
     log->building.n += bytes;
     log->building_records++;
     prepare_when_half_full(log);
@@ -412,27 +483,35 @@ static void append_done(struct io_append *append, int result)
             log->synced = log->written;
         log->stats.batches++;
         log->stats.records += log->flying_records;
-        log->stats.bytes += log->flying.n;
+        log->stats.bytes += log->flying_bytes;
         log->stats.commit_ns += ns;
         log->stats.commit_ns_last = ns;
     }
+    if (append->direct && append->fd != log->direct_fd)
+        datadir_close_direct(log->dir, append->fd);
     empty_buffer(&log->flying);
     if (!log->failed)
         log->callbacks.on_committed(log->callbacks.ctx, log->committed);
 }
 
+/* Seals it, fills up its last block, and keeps what the next batch's block begins with. */
 static void close_batch(struct log *log)
 {
+    char *batch = log->building.p + lead_bytes(log);
+    size_t over = log->building.n % IO_BLOCK_BYTES;
     struct log_batch_header header = {
         .magic = LOG_BATCH_MAGIC,
-        .bytes = (uint32_t)log->building.n,
+        .bytes = (uint32_t)building_bytes(log),
         .number = log->next,
         .start = datadir_starts(log->dir),
         .synced = log->synced,
         .records = log->building_records,
     };
-    memcpy(log->building.p, &header, sizeof(header));
-    log_batch_seal(log->building.p, log->seed + log->at);
+    memcpy(batch, &header, sizeof(header));
+    log_batch_seal(batch, log->seed + log->at);
+    memcpy(log->tail, log->building.p + log->building.n - over, over);
+    if (over != 0)
+        memset(log->building.p + log->building.n, 0, IO_BLOCK_BYTES - over);
 }
 
 static void append_start(struct log *log)
@@ -440,6 +519,7 @@ static void append_start(struct log *log)
     close_batch(log);
     struct buf emptied = log->flying;
     log->flying = log->building;
+    log->flying_bytes = building_bytes(log);
     log->flying_records = log->building_records;
     log->building = emptied;
     log->building_records = 0;
@@ -448,12 +528,14 @@ static void append_start(struct log *log)
         .done = append_done,
         .owner = log,
         .buf = log->flying.p,
-        .size = log->flying.n,
-        .offset = log->at,
-        .fd = log->segment.fd,
+        .size = (log->flying.n + IO_BLOCK_BYTES - 1) / IO_BLOCK_BYTES * IO_BLOCK_BYTES,
+        .offset = log->at - lead_bytes(log),
+        .fd = log->direct_fd >= 0 ? log->direct_fd : log->segment.fd,
+        .direct = log->direct_fd >= 0,
         .sync = log->durability == LOG_COMMIT && !sim_bug(SIM_BUG_NO_LOG_SYNC),
     };
-    log->at += log->flying.n;
+    assert(log->append.offset + log->append.size <= log->segment.bytes);
+    log->at += log->flying_bytes;
     log->next++;
     log->append_busy = true;
     log->append_started_ns = log->io->ops->now_ns(log->io);
@@ -486,11 +568,11 @@ uint64_t log_synced(const struct log *log)
     return log->synced;
 }
 
-int log_busy_fd(const struct log *log)
+uint32_t log_busy_segment(const struct log *log)
 {
     if (log->append_busy)
-        return log->append.fd;
-    return log->sync_busy || is_unsynced(log) ? log->written_fd : -1;
+        return log->append_segment;
+    return log->sync_busy || is_unsynced(log) ? log->written_segment : 0;
 }
 
 uint32_t log_unsynced_segment(const struct log *log)

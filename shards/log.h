@@ -115,8 +115,8 @@ uint64_t log_building(const struct log *log);
 uint64_t log_committed(const struct log *log);
 /* Newest batch that is known to be on disk; LOG_COMMIT: log_committed. */
 uint64_t log_synced(const struct log *log);
-/* Of the segment that is being written to or synced, or has something unsynced; -1: none. */
-int log_busy_fd(const struct log *log);
+/* The segment that is being written to or synced, or has something unsynced; 0: none. */
+uint32_t log_busy_segment(const struct log *log);
 /* The segment in which something committed is not synced yet (there is one at most); 0: none. */
 uint32_t log_unsynced_segment(const struct log *log);
 /* Starts writing the batch being built, if there is one and none is in flight. */

@@ -4,6 +4,7 @@
  *
  * Failure: of the simulated program, by design; of ours, by assert.
  */
+#include "shards/io.h"
 #include "tests/sim/disk_internal.h"
 
 #include <errno.h>
@@ -431,7 +432,9 @@ int disk_write(struct disk *disk, int file, const void *buf, size_t n, uint64_t 
 {
     struct inode *inode = disk_inode(disk, file);
     bool last;
-    assert(disk->handles[file - 3].writable);
+    const struct handle *handle = &disk->handles[file - 3];
+    assert(handle->writable);
+    assert(!handle->direct || ((uintptr_t)buf | n | offset) % IO_BLOCK_BYTES == 0);
     if (!disk_begins(disk, &last))
         return -EIO;
     int result = inode_allocate(disk, inode, offset + n);

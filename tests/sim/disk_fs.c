@@ -23,7 +23,7 @@ static struct disk *disk_of(struct fs *fs)
     return ((struct disk_fs *)fs)->disk;
 }
 
-static int handle_new(struct disk *disk, struct inode *inode, bool writable)
+static int handle_new(struct disk *disk, struct inode *inode, enum fs_open how)
 {
     if (disk->handles_n == disk->handles_cap) {
         disk->handles_cap = disk->handles_cap != 0 ? 2 * disk->handles_cap : 64;
@@ -31,7 +31,7 @@ static int handle_new(struct disk *disk, struct inode *inode, bool writable)
     }
     inode_hold(inode);
     inode_use(disk, inode);
-    disk->handles[disk->handles_n] = (struct handle){inode, writable};
+    disk->handles[disk->handles_n] = (struct handle){inode, how != FS_READ, how == FS_DIRECT};
     return (int)disk->handles_n++ + 3;
 }
 
@@ -47,11 +47,11 @@ static int fs_open(struct fs *fs, const char *name, enum fs_open how)
             return disk_result(disk, -EEXIST);
         struct inode *inode = inode_new(disk);
         disk_change(disk, LINK, name, "", inode);
-        return disk->dead ? -EIO : handle_new(disk, inode, true);
+        return disk->dead ? -EIO : handle_new(disk, inode, how);
     }
     if (found == NULL)
         return disk_result(disk, -ENOENT);
-    return disk->dead ? -EIO : handle_new(disk, found->inode, how == FS_WRITE);
+    return disk->dead ? -EIO : handle_new(disk, found->inode, how);
 }
 
 static void fs_close(struct fs *fs, int file)

@@ -44,6 +44,7 @@ struct operation {
 struct handle {
     struct inode *inode; /* NULL: closed */
     bool writable;
+    bool direct; /* whole, aligned blocks only */
 };
 
 struct disk {

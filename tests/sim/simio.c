@@ -133,6 +133,10 @@ static int append_piece(struct simio *sim, struct io_append *append, bool *finis
     if (append->sync)
         disk_note_append(sim->disk, append->fd, append->offset, false);
     size_t some = rng_percent(sim->rng, 80) ? left : 1 + rng_below(sim->rng, left);
+    if (append->direct && some > IO_BLOCK_BYTES)
+        some -= some % IO_BLOCK_BYTES;
+    else if (append->direct)
+        some = IO_BLOCK_BYTES;
     int result = disk_write(sim->disk, append->fd, (const char *)append->buf + append->written,
                             some, append->offset + append->written);
     append->written += some;

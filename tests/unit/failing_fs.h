@@ -7,6 +7,7 @@
 #include "core/base.h"
 #include "shards/fs.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 /*
@@ -21,6 +22,8 @@ struct failing_fs {
     unsigned bad;
     int error;
     bool only_files; /* rename, remove and sync of the directory are no steps */
+    enum { DIRECT_CAN, DIRECT_REFUSED, DIRECT_FAILS } direct; /* at open; at the first use */
+    int direct_file; /* DIRECT_FAILS: the last that was opened, 0: none */
 };
 
 static inline struct fs *real_fs(struct fs *fs)
@@ -45,23 +48,39 @@ static inline int failing_step(struct fs *fs, bool on_file)
 
 static inline int failing_open(struct fs *fs, const char *name, enum fs_open how)
 {
+    struct failing_fs *f = (struct failing_fs *)fs;
     int result = how == FS_CREATE ? failing_step(fs, true) : 0;
-    return result != 0 ? result : real_fs(fs)->ops->open(real_fs(fs), name, how);
+    if (how == FS_DIRECT && f->direct == DIRECT_REFUSED)
+        return -EINVAL;
+    if (result == 0)
+        result = real_fs(fs)->ops->open(real_fs(fs), name, how);
+    if (how == FS_DIRECT && f->direct == DIRECT_FAILS)
+        f->direct_file = result;
+    return result;
+}
+
+static inline bool failing_directly(struct fs *fs, int file)
+{
+    return file == ((struct failing_fs *)fs)->direct_file;
 }
 
 static inline void failing_close(struct fs *fs, int file)
 {
+    if (failing_directly(fs, file))
+        ((struct failing_fs *)fs)->direct_file = 0;
     real_fs(fs)->ops->close(real_fs(fs), file);
 }
 
 static inline int64_t failing_read(struct fs *fs, int file, void *p, size_t n, uint64_t offset)
 {
+    if (failing_directly(fs, file))
+        return -EINVAL;
     return real_fs(fs)->ops->read(real_fs(fs), file, p, n, offset);
 }
 
 static inline int failing_write(struct fs *fs, int file, const void *p, size_t n, uint64_t offset)
 {
-    int result = failing_step(fs, true);
+    int result = failing_directly(fs, file) ? -EINVAL : failing_step(fs, true);
     return result != 0 ? result : real_fs(fs)->ops->write(real_fs(fs), file, p, n, offset);
 }
 

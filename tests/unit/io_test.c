@@ -420,6 +420,79 @@ static void a_short_write_is_finished_and_then_synced(void **state)
     free(out);
 }
 
+/* An fd that bypasses the page cache; skips the test where this file system has none. */
+static int open_direct(struct fixture *f)
+{
+    int fd = open(scratch_file(&f->scratch, "file"), O_RDWR | O_DIRECT | O_CLOEXEC);
+    if (fd < 0)
+        skip();
+    return fd;
+}
+
+static char *pattern_in_blocks(size_t blocks)
+{
+    size_t size = blocks * IO_BLOCK_BYTES;
+    char *plain = pattern(size, 5);
+    char *aligned = mem_alloc_aligned(IO_BLOCK_BYTES, size);
+    memcpy(aligned, plain, size);
+    free(plain);
+    return aligned;
+}
+
+static void what_is_appended_directly_can_be_read(void **state)
+{
+    struct fixture *f = fixture_of(state);
+    int fd = open_direct(f);
+    char *out = pattern_in_blocks(100);
+    for (int sync = 0; sync <= 1; sync++) {
+        struct noted_append append;
+        start_append(f->io, &append, fd, out, 100 * IO_BLOCK_BYTES, IO_BLOCK_BYTES, sync);
+        append.append.direct = true;
+        finish(f->io);
+        assert_int_equal(append.result, 0);
+        struct buf file = file_read(scratch_file(&f->scratch, "file"));
+        assert_int_equal(file.n, 101 * IO_BLOCK_BYTES);
+        assert_memory_equal(file.p + IO_BLOCK_BYTES, out, 100 * IO_BLOCK_BYTES);
+        buf_free(&file);
+    }
+    free(out);
+    close(fd);
+}
+
+static void a_failed_direct_append_is_the_result(void **state)
+{
+    struct fixture *f = fixture_of(state);
+    int fd = open_direct(f);
+    char *out = pattern_in_blocks(2);
+    struct noted_append append;
+    start_append(f->io, &append, fd, out + 1, IO_BLOCK_BYTES, 0, 1); /* no block begins there */
+    append.append.direct = true;
+    finish(f->io);
+    assert_int_equal(append.result, -EINVAL);
+    free(out);
+    close(fd);
+}
+
+/* Where a short one ends within a block, that one is written again. */
+static void a_short_direct_write_goes_on_at_a_block(void **state)
+{
+    struct fixture *f = fixture_of(state);
+    struct noted_append append;
+    char *out = pattern_in_blocks(3);
+    write_max = IO_BLOCK_BYTES + 100;
+    start_append(f->io, &append, f->fd, out, 3 * IO_BLOCK_BYTES, 0, 1);
+    append.append.direct = true;
+    finish(f->io);
+    assert_int_equal(append.result, 0);
+    assert_int_equal(writes, 3);
+    assert_int_equal(syncs, 1);
+    struct buf file = file_read(scratch_file(&f->scratch, "file"));
+    assert_int_equal(file.n, 3 * IO_BLOCK_BYTES);
+    assert_memory_equal(file.p, out, 3 * IO_BLOCK_BYTES);
+    buf_free(&file);
+    free(out);
+}
+
 static void limit_file_size(rlim_t bytes)
 {
     struct rlimit limit;
@@ -663,6 +736,8 @@ int main(void)
         TEST(many_in_flight_all_complete),
         TEST(a_callback_may_start_the_next_request),
         TEST(a_write_that_cannot_be_finished_fails),
+        TEST(what_is_appended_directly_can_be_read),
+        TEST(a_failed_direct_append_is_the_result),
         TEST(jobs_run_on_another_thread_in_order),
         TEST(a_long_job_delays_no_commit),
         TEST(a_slow_job_delays_nothing_but_slow_jobs),
@@ -672,7 +747,10 @@ int main(void)
         TEST(freeing_waits_for_what_is_in_flight),
         TEST(the_clock_goes_forward),
     };
-    const struct CMUnitTest posix_tests[] = {TEST(a_short_write_is_finished_and_then_synced)};
+    const struct CMUnitTest posix_tests[] = {
+        TEST(a_short_write_is_finished_and_then_synced),
+        TEST(a_short_direct_write_goes_on_at_a_block),
+    };
     const struct CMUnitTest uring_tests[] = {
         TEST(a_short_write_of_the_kernel_is_finished_and_then_synced),
         cmocka_unit_test(auto_gets_an_io),

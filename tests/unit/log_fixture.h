@@ -7,6 +7,7 @@
 
 #include "shards/log.h"
 #include "shards/log_format.h"
+#include "tests/unit/failing_fs.h"
 #include "tests/unit/io_fake.h"
 #include "tests/unit/scratch.h"
 
@@ -39,6 +40,8 @@ struct fixture {
     struct scratch scratch;
     const char *path;
     struct datadir_options options;
+    struct failing_fs *failing; /* the directory's, where `direct` is not DIRECT_CAN */
+    int direct;
     struct datadir *dir;
     struct io_fake *fake; /* NULL: a real io */
     struct io *io;
@@ -101,6 +104,11 @@ static inline int see(void *ctx, const struct log_record *record, log_position p
 static inline int open_dir(struct fixture *f)
 {
     int result = fs_posix_open(f->path, true, &f->options.fs, f->error, sizeof(f->error));
+    if (result == 0 && f->direct != DIRECT_CAN) {
+        f->failing = failing_fs_make(f->options.fs);
+        f->failing->direct = f->direct;
+        f->options.fs = &f->failing->fs;
+    }
     return result != 0 ? result : datadir_open(&f->options, &f->dir, f->error, sizeof(f->error));
 }
 

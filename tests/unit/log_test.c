@@ -366,6 +366,85 @@ static void any_pages_of_the_batch_in_flight_may_be_missing(void **state)
     }
 }
 
+/* Appends one record, and gives the append that writes it, which is still in flight. */
+static const struct io_append *append_in_flight(struct fixture *f, uint64_t seq, size_t body_bytes)
+{
+    io_fake_set_automatic(f->fake, false);
+    assert_int_equal(log_reserve(f->logs[0], body_bytes), 0);
+    append(f->logs[0], "s", seq, body_bytes, 0);
+    log_commit(f->logs[0]);
+    turn(f);
+    return io_fake_append(f->fake, io_fake_find(f->fake, IO_FAKE_APPEND));
+}
+
+static void land(struct fixture *f)
+{
+    io_fake_complete(f->fake, io_fake_find(f->fake, IO_FAKE_APPEND));
+    io_fake_set_automatic(f->fake, true);
+    settle(f, f->logs[0]);
+}
+
+static void batches_are_written_as_whole_blocks(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t end = FIRST;
+    uint32_t segment = log_segment(f->logs[0]);
+    for (uint64_t seq = 1; seq <= 40; seq++) {
+        size_t body_bytes = seq * 97 % 5000;
+        const struct io_append *flying = append_in_flight(f, seq, body_bytes);
+        size_t bytes = sizeof(struct log_batch_header) + log_record_bytes(1, body_bytes);
+        const char *buf = flying->buf;
+        if (log_segment(f->logs[0]) != segment)
+            end = FIRST;
+        segment = log_segment(f->logs[0]);
+        assert_true(flying->direct);
+        assert_int_equal((uintptr_t)buf % IO_BLOCK_BYTES, 0);
+        assert_int_equal(flying->size % IO_BLOCK_BYTES, 0);
+        assert_int_equal(flying->offset, end - end % IO_BLOCK_BYTES);
+        end += bytes;
+        assert_in_range(flying->offset + flying->size - end, 0, IO_BLOCK_BYTES - 1);
+        for (uint64_t at = end; at < flying->offset + flying->size; at++)
+            assert_int_equal(buf[at - flying->offset], 0);
+        land(f);
+        if (seq % 7 == 0) { /* the block in which it goes on is read back */
+            stop(f);
+            start(f);
+        }
+    }
+    crash(f);
+    start(f);
+    assert_seqs_seen(f, 1, 40);
+}
+
+static void where_nothing_can_be_written_directly_the_page_cache_is_used(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t seq = 0;
+    for (f->direct = DIRECT_REFUSED; f->direct <= DIRECT_FAILS; f->direct++) {
+        crash(f);
+        start(f);
+        for (unsigned i = 0; i < 30; i++) { /* over several segments, made meanwhile */
+            const struct io_append *flying = append_in_flight(f, ++seq, SEGMENT_BYTES / 8);
+            assert_false(flying->direct);
+            land(f);
+        }
+    }
+    f->direct = DIRECT_CAN;
+    crash(f);
+    start(f);
+    assert_seqs_seen(f, 1, seq);
+}
+
+static void what_is_synced_later_goes_through_the_page_cache(void **state)
+{
+    struct fixture *f = *state;
+    stop(f);
+    f->options.relaxed = true;
+    start(f);
+    assert_false(append_in_flight(f, 1, 100)->direct);
+    io_fake_complete(f->fake, io_fake_find(f->fake, IO_FAKE_APPEND));
+}
+
 static void what_follows_a_cut_tail_is_found_again(void **state)
 {
     struct fixture *f = *state;
@@ -1043,6 +1122,9 @@ int main(void)
         TEST(a_last_batch_that_ends_anywhere_is_cut_off),
         TEST(a_last_batch_with_any_byte_garbled_is_cut_off),
         TEST(any_pages_of_the_batch_in_flight_may_be_missing),
+        TEST(batches_are_written_as_whole_blocks),
+        TEST(where_nothing_can_be_written_directly_the_page_cache_is_used),
+        TEST(what_is_synced_later_goes_through_the_page_cache),
         TEST(what_follows_a_cut_tail_is_found_again),
         TEST(a_torn_first_batch_of_a_segment_is_cut_off),
         TEST(the_very_first_batch_may_be_torn),
