@@ -12,7 +12,7 @@ enum { PART_OF_FIRST_CAP = 4 };
 
 struct agent *agent_find(const struct core_session *s, struct str id)
 {
-    return table_find(&s->agents, table_hash(s, id), id);
+    return table_find_id(s, &s->agents, id);
 }
 
 /* ---- participations of an agent, kept by threads.c through these two */
@@ -421,7 +421,6 @@ static void release(struct core_session *s)
 
 const struct slice agents_slice = {
     .name = "agents",
-    .types = SLICE_TYPE(AGENT_REGISTER) | SLICE_TYPE(AGENT_UPDATE) | SLICE_TYPE(AGENT_LEAVE),
     .decide = decide,
     .apply = apply,
     .check = check,

@@ -1,4 +1,4 @@
-#include "core/base.h"
+#include "core/write.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -73,15 +73,18 @@ void buf_free(struct buf *b)
     *b = (struct buf){0};
 }
 
+char *write_long_decimal(char *to, uint64_t value)
+{
+    to = write_decimal(to, value / WRITE_EIGHT);
+    uint64_t digits = eight_digits((uint32_t)(value % WRITE_EIGHT)) | WRITE_ZEROS;
+    memcpy(to, &digits, 8);
+    return to + 8;
+}
+
 void buf_add_u64(struct buf *b, uint64_t value)
 {
-    char digits[20];
-    size_t at = sizeof(digits);
-    do {
-        digits[--at] = (char)('0' + value % 10);
-        value /= 10;
-    } while (value != 0);
-    buf_add(b, digits + at, sizeof(digits) - at);
+    char *to = buf_reserve(b, WRITE_DECIMAL_BYTES + WRITE_SPILL);
+    b->n += (size_t)(write_decimal(to, value) - to);
 }
 
 void buf_add_i64(struct buf *b, int64_t value)

@@ -48,6 +48,17 @@ void *mem_realloc(void *old, size_t size);
 void *mem_alloc_aligned(size_t alignment, size_t size);
 void *mem_zeroed(size_t n, size_t size); /* of n things; pages are touched as they are used */
 
+/*
+ * The size of something large, for memcpy and memset. The compiler takes a constant one for `rep
+ * movs` or `rep stos`, which need some 20 ns to begin with; one that it does not know is a call of
+ * libc's, with the widest moves there are.
+ */
+static inline size_t large_size(size_t n)
+{
+    __asm__("" : "+r"(n));
+    return n;
+}
+
 /* A growable byte buffer. Zero-initialise to make one; buf_free releases what it holds. */
 struct buf {
     char *p;
@@ -56,7 +67,8 @@ struct buf {
 };
 
 void buf_free(struct buf *b);
-void buf_grow(struct buf *b, size_t more); /* makes room for `more` bytes behind n */
+/* Makes room for `more` bytes behind n. */
+__attribute__((cold)) void buf_grow(struct buf *b, size_t more);
 
 /* Room for `more` bytes at the end; the caller writes there and then adds to b->n. */
 static inline char *buf_reserve(struct buf *b, size_t more)
@@ -74,6 +86,14 @@ static inline void buf_add(struct buf *b, const void *p, size_t n)
     }
 }
 
+/* buf_add of a constant n, which is then a few moves and no call. */
+__attribute__((always_inline)) static inline void buf_add_fixed(struct buf *b, const void *p,
+                                                                size_t n)
+{
+    memcpy(buf_reserve(b, n), p, n);
+    b->n += n;
+}
+
 static inline void buf_add_str(struct buf *b, struct str s)
 {
     buf_add(b, s.p, s.n);
@@ -85,7 +105,7 @@ static inline void buf_add_byte(struct buf *b, char c)
     b->n += 1;
 }
 
-#define buf_add_literal(b, literal) buf_add((b), (literal), sizeof(literal) - 1)
+#define buf_add_literal(b, literal) buf_add_fixed((b), (literal), sizeof(literal) - 1)
 
 void buf_add_u64(struct buf *b, uint64_t value); /* decimal */
 void buf_add_i64(struct buf *b, int64_t value);  /* decimal */

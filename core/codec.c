@@ -21,12 +21,13 @@
  * that are left before memory is taken for them.
  */
 #include "core/internal.h"
+#include "core/write.h"
 
 /* ---- writing */
 
 enum { VARINT_BYTES_MAX = 10 };
 
-static char *varint_at(char *to, uint64_t value)
+static inline char *write_varint(char *to, uint64_t value)
 {
     while (value >= 0x80) {
         *to++ = (char)(value | 0x80);
@@ -39,7 +40,7 @@ static char *varint_at(char *to, uint64_t value)
 void put_varint(struct buf *out, uint64_t value)
 {
     char *to = buf_reserve(out, VARINT_BYTES_MAX);
-    out->n += (size_t)(varint_at(to, value) - to);
+    out->n += (size_t)(write_varint(to, value) - to);
 }
 
 void put_signed(struct buf *out, int64_t value)
@@ -47,13 +48,11 @@ void put_signed(struct buf *out, int64_t value)
     put_varint(out, ((uint64_t)value << 1) ^ (value < 0 ? UINT64_MAX : 0));
 }
 
-static void put_counted(struct buf *out, uint64_t count, struct str text)
+static inline void put_counted(struct buf *out, uint64_t count, struct str text)
 {
     char *start = buf_reserve(out, VARINT_BYTES_MAX + text.n);
-    char *to = varint_at(start, count);
-    if (text.p != NULL)
-        memcpy(to, text.p, text.n);
-    out->n += (size_t)(to - start) + text.n;
+    char *to = write_varint(start, count);
+    out->n += (size_t)(write_str(to, text) - start);
 }
 
 void put_text(struct buf *out, struct str text)
@@ -148,20 +147,18 @@ static void put_field(struct buf *out, const struct core_field_spec *spec,
     }
 }
 
-static bool is_encoded(const struct core_field_spec *spec, const struct core_fields *f)
-{
-    return given(f, spec->field) && !(spec->flags & FIELD_DERIVED);
-}
-
 void core_event_encode(const struct core_event *event, struct buf *out)
 {
     const struct core_type_spec *spec = core_type_spec(event->type);
+    uint64_t encoded = event->f.given & ~spec->event_derived;
     uint64_t mask = 0;
-    for (int i = 0; i < spec->event_fields_n; i++)
-        mask |= (uint64_t)is_encoded(&spec->event_fields[i], &event->f) << i;
-    buf_add_byte(out, (char)event->type);
-    put_varint(out, (uint64_t)event->ts_ms);
-    put_varint(out, mask);
+    for (unsigned i = 0; i < spec->event_fields_n; i++)
+        mask |= (uint64_t)((encoded & spec->event_bits[i]) != 0) << i;
+    char *start = buf_reserve(out, 1 + 2 * VARINT_BYTES_MAX);
+    char *to = write_byte(start, (char)event->type);
+    to = write_varint(to, (uint64_t)event->ts_ms);
+    to = write_varint(to, mask);
+    out->n += (size_t)(to - start);
     for (; mask != 0; mask &= mask - 1)
         put_field(out, &spec->event_fields[__builtin_ctzll(mask)], &event->f);
 }
@@ -356,7 +353,7 @@ static void get_field(struct reader *in, const struct core_field_spec *spec, str
 
 int core_event_decode(struct str *in, struct arena *scratch, struct core_event *event)
 {
-    *event = (struct core_event){0};
+    memset(event, 0, large_size(sizeof(*event)));
     if (in->n == 0)
         return -1;
     struct reader reader = {.p = in->p, .end = in->p + in->n};
@@ -371,14 +368,14 @@ int core_event_decode(struct str *in, struct arena *scratch, struct core_event *
         return -1;
     for (int i = 0; i < spec->event_fields_n; i++) {
         const struct core_field_spec *field = &spec->event_fields[i];
-        if (mask >> i & 1) {
-            event->f.given |= UINT64_C(1) << field->field;
-            get_field(&reader, field, scratch, &event->f);
-        } else if (field->flags & FIELD_REQUIRED) {
+        if ((mask >> i & 1) == 0)
+            continue;
+        if (field->flags & FIELD_DERIVED) /* never written, and has no place to be read to */
             return -1;
-        }
+        event->f.given |= UINT64_C(1) << field->field;
+        get_field(&reader, field, scratch, &event->f);
     }
-    if (reader.failed)
+    if (reader.failed || (spec->event_required & ~event->f.given) != 0)
         return -1;
     in->n = (size_t)(reader.end - reader.p);
     in->p = reader.p;

@@ -1,6 +1,6 @@
 /*
- * The entry points, and the one table of the slices. A new slice is a new file and a line here;
- * its line must stay where it is, as the parts of a snapshot come in this order.
+ * The entry points, and the tables of the slices. A new slice is a new file and lines here; in the
+ * first its line must stay where it is, as the parts of a snapshot come in this order.
  *
  * A command goes through here to the slice that knows its type:
  *
@@ -26,14 +26,21 @@ enum { SLICES = sizeof(slices) / sizeof(slices[0]), SNAPSHOT_VERSION = 2 };
 _Static_assert(CORE_TYPE_COUNT <= 32, "struct slice holds its types in 32 bits");
 _Static_assert(CORE_FIELD_COUNT <= 64, "core_fields.given has 64 bits");
 
+/* The same by type. */
+static const struct slice *const slices_by_type[CORE_TYPE_COUNT] = {
+    [CORE_SESSION_CREATE] = &session_slice, [CORE_SESSION_UPDATE] = &session_slice,
+    [CORE_SESSION_CLOSE] = &session_slice,  [CORE_SESSION_FORK] = &session_slice,
+    [CORE_AGENT_REGISTER] = &agents_slice,  [CORE_AGENT_UPDATE] = &agents_slice,
+    [CORE_AGENT_LEAVE] = &agents_slice,     [CORE_THREAD_CREATE] = &threads_slice,
+    [CORE_THREAD_ADD] = &threads_slice,     [CORE_THREAD_REMOVE] = &threads_slice,
+    [CORE_THREAD_CLOSE] = &threads_slice,   [CORE_MESSAGE_SEND] = &messages_slice,
+    [CORE_THREAD_READ] = &reading_slice,    [CORE_INBOX_ACK] = &reading_slice,
+};
+
 static const struct slice *slice_of(enum core_type type)
 {
-    for (int i = 0; i < SLICES; i++) {
-        if (slices[i]->types >> type & 1)
-            return slices[i];
-    }
-    assert(!"every type belongs to a slice");
-    return NULL;
+    assert(type < CORE_TYPE_COUNT && slices_by_type[type] != NULL);
+    return slices_by_type[type];
 }
 
 /* ---- a session's life */
@@ -201,20 +208,19 @@ struct str core_made_id(char letter, uint64_t seq, char scratch[CORE_MADE_ID_BYT
 
 struct core_fields *event_from_command(const struct deciding *d)
 {
-    d->event->f = d->command->f;
+    memcpy(&d->event->f, &d->command->f, large_size(sizeof(d->event->f)));
     return &d->event->f;
 }
 
-/* The name of a required field that the command lacks; NULL: it has them all. */
-static const char *find_missing(const struct core_command *command)
+/* Names the first required field that the command lacks. */
+static enum core_decision refuse_incomplete(const struct deciding *d)
 {
-    const struct core_type_spec *spec = core_type_spec(command->type);
-    for (int i = 0; i < spec->command_fields_n; i++) {
-        const struct core_field_spec *field = &spec->command_fields[i];
-        if ((field->flags & FIELD_REQUIRED) && !given(&command->f, field->field))
-            return field->name;
-    }
-    return NULL;
+    const struct core_type_spec *spec = core_type_spec(d->command->type);
+    const struct core_field_spec *field = spec->command_fields;
+    while (!(field->flags & FIELD_REQUIRED) || given(&d->command->f, field->field))
+        field++;
+    return refuse(d, CORE_E_MALFORMED, field->name, "The field \"%s\" is required by %s.",
+                  field->name, spec->command_name);
 }
 
 static bool works_when_closed(enum core_type type)
@@ -229,10 +235,8 @@ enum core_decision core_decide(const struct core_session *s, const struct core_c
 {
     struct deciding d = {
         .s = s, .command = command, .scratch = scratch, .event = event, .why = why};
-    const char *missing = find_missing(command);
-    if (missing != NULL)
-        return refuse(&d, CORE_E_MALFORMED, missing, "The field \"%s\" is required by %s.", missing,
-                      core_type_spec(command->type)->command_name);
+    if ((core_type_spec(command->type)->command_required & ~command->f.given) != 0)
+        return refuse_incomplete(&d);
     if (s->now.seq == 0 && command->type != CORE_SESSION_CREATE)
         return refuse(&d, CORE_E_UNKNOWN_SESSION, NULL, "There is no session \"%.*s\".",
                       ID_PRINTF(s->id));

@@ -137,7 +137,6 @@ struct core_fields {
     struct str name, description, note, summary, content, reply_to, cursor;
     struct str data; /* canonical JSON text */
     struct str trace, cause;
-    struct str id; /* message.sent: "m<seq>", not set after decoding; core_event_made always is */
     struct core_labels labels;
     struct core_ids participants, mentions;
     enum core_agent_status status;
@@ -226,14 +225,19 @@ enum {
     FIELD_ALWAYS = 16   /* in an event's JSON even where it was not given: null, [] or {} */
 };
 
+/* Texts that are copied whole, which costs less than looking how long they are. */
+enum { CORE_MEMBER_BYTES = 24, CORE_EVENT_MEMBER_BYTES = 48 };
+
 struct core_field_spec {
     const char *name;
     uint8_t field; /* enum core_field */
     uint8_t kind;  /* enum core_kind */
     uint8_t flags;
-    uint8_t limit;   /* index into struct core_limits' uint32_t array view: enum core_limit */
-    uint16_t offset; /* in struct core_fields */
-    uint8_t name_n;  /* strlen(name) */
+    uint8_t limit;    /* index into struct core_limits' uint32_t array view: enum core_limit */
+    uint16_t offset;  /* in struct core_fields */
+    uint8_t name_n;   /* strlen(name) */
+    uint8_t member_n; /* of `member` */
+    char member[CORE_MEMBER_BYTES]; /* as it stands in an event: ,"name": and zeros */
 };
 
 struct core_type_spec {
@@ -241,8 +245,14 @@ struct core_type_spec {
     const char *event_name;
     const struct core_field_spec *command_fields; /* in JSON order; trace and cause included */
     const struct core_field_spec *event_fields;
+    const uint64_t *event_bits; /* the bit of each of these in core_fields.given */
+    uint64_t command_required;  /* as in core_fields.given */
+    uint64_t event_required;
+    uint64_t event_derived;
     uint8_t command_fields_n;
     uint8_t event_fields_n;
+    uint8_t event_member_n;
+    char event_member[CORE_EVENT_MEMBER_BYTES]; /* ,"type":"…","actor": and zeros */
     /* Offset in struct core_fields of the agent that acts, or -1 (session.*). */
     int16_t actor_offset;
 };
@@ -317,6 +327,14 @@ struct core_counts core_session_counts(const struct core_session *s);
 bool core_session_has_agent(const struct core_session *s, struct str agent);
 bool core_session_has_thread(const struct core_session *s, struct str thread);
 
+/*
+ * Has the processor fetch what the next command of a session is likely to look at. `step` goes from
+ * 0 to CORE_FETCH_STEPS - 1, and each follows what the one before it asked for: so do one for each
+ * of several sessions, then the next for each. Changes nothing. How: core/fetch.c
+ */
+enum { CORE_FETCH_STEPS = 5 };
+void core_session_fetch(const struct core_session *s, unsigned step);
+
 enum core_decision { CORE_REFUSED = -1, CORE_NOTHING = 0, CORE_EVENT = 1 };
 
 /*
@@ -376,6 +394,8 @@ void core_view_parts(const struct core_session *s, const struct core_parts *part
                      struct buf *out);
 /* One thread of the view, with its "id"; false where there is none. */
 bool core_view_thread(const struct core_session *s, struct str thread, struct buf *out);
+/* {"seq","ts","type","actor" without a closing brace: what every event begins with. */
+void core_event_head_json(const struct core_event *event, struct buf *out);
 /* {"seq","ts","type","actor","trace"?,"cause"?,...fields} */
 void core_event_json(const struct core_event *event, struct buf *out);
 /* The RFC 6902 array that turns the view before the event into the view after it. */

@@ -381,7 +381,7 @@ void core_inbox_finish(const struct core_session *s, struct core_inbox *inbox, s
     buf_add_literal(out, "],\"cursor\":\"");
     cursor_add(s, inbox, out);
     buf_add_literal(out, "\",\"remaining\":");
-    json_add_u64(out, inbox->remaining);
+    buf_add_u64(out, inbox->remaining);
     buf_add_byte(out, '}');
 }
 

@@ -14,7 +14,7 @@
 
 /* ---- journal: undo.c */
 
-enum { JOURNAL_FIRST_BYTES = 192 /* enough for one message */ };
+enum { JOURNAL_FIRST_BYTES = 192 /* enough for one message */, JOURNAL_BYTES_MAX = 1 << 30 };
 
 struct journal {
     char *p; /* `first`, or from the session's heap */
@@ -25,16 +25,21 @@ struct journal {
     char first[JOURNAL_FIRST_BYTES];
 };
 
-/* Remembers the n bytes at p, where the journal is active. Call it before writing to them. */
-void journal_save(struct core_session *s, void *p, size_t n);
 /* Takes back everything after `mark`, a former value of journal.n. */
 void journal_rewind(struct core_session *s, size_t mark);
 void journal_begin(struct core_session *s);
 void journal_end(struct core_session *s);
 
-/* Overwrites one place of the state. */
-#define state_set(s, place, ...)                                                                   \
-    (journal_save((s), &(place), sizeof(place)), (void)((place) = (__VA_ARGS__)))
+/* What the journal is made of: undo.c. */
+enum journal_kind { JOURNAL_BYTES, JOURNAL_MADE, JOURNAL_DROPPED };
+
+struct journal_record {
+    void *p;
+    uint32_t n;
+    uint32_t kind;
+};
+
+void journal_grow(struct core_session *s, size_t more);
 
 void *state_alloc(struct core_session *s, size_t size);        /* given back when undone */
 void state_free(struct core_session *s, void *p, size_t size); /* p stays valid until kept */
@@ -67,6 +72,7 @@ struct table {
     uint32_t cap;    /* of entries; the index has twice as many */
     uint32_t used;   /* entries, removed ones included */
     uint32_t live;
+    uint32_t hint; /* a slot to look at first: any number will do, and no part of the state */
 };
 
 enum { TABLE_NONE = -1 };
@@ -74,8 +80,73 @@ enum { TABLE_NONE = -1 };
 /* The same in every process, for what is kept: not for tables. */
 uint64_t hash_stable(struct str bytes);
 uint64_t table_hash(const struct core_session *s, struct str id);
-int64_t table_slot(const struct table *t, uint64_t hash, struct str id);
-void *table_find(const struct table *t, uint64_t hash, struct str id); /* NULL: not there */
+
+/* Two ids of the same length; most are short, and a call of memcmp costs more than the look. */
+static inline bool id_equal(const char *a, const char *b, size_t n)
+{
+    uint64_t first[2], last[2];
+    uint32_t half[4];
+    if (n > 16)
+        return memcmp(a, b, n) == 0;
+    if (n >= 8) {
+        memcpy(&first[0], a, 8);
+        memcpy(&first[1], b, 8);
+        memcpy(&last[0], a + n - 8, 8);
+        memcpy(&last[1], b + n - 8, 8);
+        return first[0] == first[1] && last[0] == last[1];
+    }
+    if (n >= 4) {
+        memcpy(&half[0], a, 4);
+        memcpy(&half[1], b, 4);
+        memcpy(&half[2], a + n - 4, 4);
+        memcpy(&half[3], b + n - 4, 4);
+        return half[0] == half[1] && half[2] == half[3];
+    }
+    return n == 0 || (a[0] == b[0] && a[n / 2] == b[n / 2] && a[n - 1] == b[n - 1]);
+}
+
+static inline bool table_entry_is(const struct table_entry *e, uint64_t hash, struct str id)
+{
+    if (e->hash != hash || e->object == NULL)
+        return false;
+    const struct str *own = e->object;
+    return own->n == id.n && id_equal(own->p, id.p, id.n);
+}
+
+int64_t table_slot_indexed(const struct table *t, uint64_t hash, struct str id);
+
+static inline int64_t table_slot(const struct table *t, uint64_t hash, struct str id)
+{
+    if (t->index != NULL)
+        return table_slot_indexed(t, hash, id);
+    for (uint32_t slot = 0; slot < t->used; slot++) {
+        if (table_entry_is(&t->entries[slot], hash, id))
+            return slot;
+    }
+    return TABLE_NONE;
+}
+
+/* NULL: not there. */
+static inline void *table_find(const struct table *t, uint64_t hash, struct str id)
+{
+    int64_t slot = table_slot(t, hash, id);
+    return slot == TABLE_NONE ? NULL : t->entries[slot].object;
+}
+
+void *table_find_hashed(const struct core_session *s, const struct table *t, struct str id);
+
+/* The same without a hash: what was found last, which is often what is wanted, needs none. */
+static inline void *table_find_id(const struct core_session *s, const struct table *t,
+                                  struct str id)
+{
+    if (t->hint < t->used) {
+        struct str *own = t->entries[t->hint].object;
+        if (own != NULL && own->n == id.n && id_equal(own->p, id.p, id.n))
+            return own;
+    }
+    return table_find_hashed(s, t, id);
+}
+
 void table_add(struct core_session *s, struct table *t, uint64_t hash, void *object);
 void table_remove(struct core_session *s, struct table *t, int64_t slot);
 void table_free(struct core_session *s, struct table *t); /* not the objects */
@@ -203,6 +274,35 @@ struct core_session {
     enum core_type break_next; /* core_break_invariant_for_test */
 };
 
+/* Adds a record behind `copied` bytes that the caller has put at the journal's end, for which and
+ * for the record there is room. */
+static inline void journal_add(struct journal *j, enum journal_kind kind, void *p, size_t n,
+                               size_t copied)
+{
+    struct journal_record record = {.p = p, .n = (uint32_t)n, .kind = kind};
+    memcpy(j->p + j->n + copied, &record, sizeof(record));
+    j->n += copied + sizeof(record);
+}
+
+/* Remembers the n bytes at p, where the journal is active. Call it before writing to them. It is
+ * inline because n is nearly always a constant. */
+static inline void journal_save(struct core_session *s, void *p, size_t n)
+{
+    struct journal *j = &s->journal;
+    size_t copied = (n + 7) & ~(size_t)7;
+    if (!j->active)
+        return;
+    assert(n <= JOURNAL_BYTES_MAX);
+    if (j->cap - j->n < copied + sizeof(struct journal_record))
+        journal_grow(s, copied + sizeof(struct journal_record));
+    memcpy(j->p + j->n, p, n);
+    journal_add(j, JOURNAL_BYTES, p, n, copied);
+}
+
+/* Overwrites one place of the state. */
+#define state_set(s, place, ...)                                                                   \
+    (journal_save((s), &(place), sizeof(place)), (void)((place) = (__VA_ARGS__)))
+
 struct agent *agent_find(const struct core_session *s, struct str id);
 struct thread *thread_find(const struct core_session *s, struct str id);
 struct thread *thread_find_created(const struct core_session *s, uint64_t created_seq);
@@ -248,7 +348,6 @@ struct viewing {
 
 struct slice {
     const char *name;
-    uint32_t types; /* SLICE_TYPE bits */
     enum core_decision (*decide)(const struct deciding *d);
     /* 0, or -1 where the event cannot be; what was changed by then is taken back by the caller. */
     int (*apply)(struct core_session *s, const struct core_event *event, struct core_refusal *why);
@@ -265,8 +364,6 @@ struct slice {
     void (*decode)(struct core_session *s, struct reader *in, struct arena *scratch);
     void (*release)(struct core_session *s); /* at the session's end */
 };
-
-#define SLICE_TYPE(code) (UINT32_C(1) << CORE_##code)
 
 extern const struct slice session_slice, agents_slice, threads_slice, messages_slice, reading_slice;
 
@@ -399,7 +496,6 @@ bool parts_show(const struct core_parts *parts, struct str name, struct str key)
 
 /* ---- JSON: json.c */
 
-void json_add_u64(struct buf *out, uint64_t value);
 void json_add_id(struct buf *out, struct str id); /* quoted; an id needs no escaping */
 void json_add_ids(struct buf *out, const struct core_ids *ids);
 /* "id": with the comma before it unless it is the first member. */

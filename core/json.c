@@ -3,17 +3,31 @@
  * Reading JSON is the business of whoever talks to the outside.
  */
 #include "core/internal.h"
+#include "core/write.h"
 
 typedef unsigned char sixteen __attribute__((vector_size(16)));
 typedef uint64_t two __attribute__((vector_size(16)));
 
-/* Whether one of sixteen bytes is a quote, a backslash or below space. */
-static bool sixteen_need_escape(const char *p)
+/* All ones where one of sixteen bytes is a quote, a backslash or below space. */
+static inline two find_special(sixteen v)
 {
-    sixteen v;
-    memcpy(&v, p, sizeof(v));
-    two found = (two)(v == '"') | (two)(v == '\\') | (two)(v < 0x20);
+    return (two)(v == '"') | (two)(v == '\\') | (two)(v < 0x20);
+}
+
+static inline bool is_found(two found)
+{
     return (found[0] | found[1]) != 0;
+}
+
+/* A bit for each byte of eight that is all ones; the others are zero. */
+static inline uint32_t bits_of(uint64_t bytes)
+{
+    return (uint32_t)((bytes & UINT64_C(0x8040201008040201)) * UINT64_C(0x0101010101010101) >> 56);
+}
+
+static inline uint32_t bits_found(two found)
+{
+    return bits_of(found[0]) | bits_of(found[1]) << 8;
 }
 
 static bool needs_escape(char c)
@@ -21,50 +35,104 @@ static bool needs_escape(char c)
     return c == '"' || c == '\\' || (unsigned char)c < 0x20;
 }
 
-/* How many bytes from p on can be copied as they are. */
-static size_t plain_run(const char *p, const char *end)
-{
-    const char *at = p;
-    while (end - at >= 16 && !sixteen_need_escape(at))
-        at += 16;
-    if (end - at < 16 && end - p >= 16 && !sixteen_need_escape(end - 16))
-        return (size_t)(end - p);
-    while (at != end && !needs_escape(*at))
-        at++;
-    return (size_t)(at - p);
-}
+enum { ESCAPE_BYTES = 6, BLOCK_BYTES = 2 * sizeof(sixteen) };
 
-static void add_escape(struct buf *out, char c)
+static inline char *write_escape(char *to, char c)
 {
     static const char hex[] = "0123456789abcdef";
     static const char short_forms[32] = {
         ['\b'] = 'b', ['\f'] = 'f', ['\n'] = 'n', ['\r'] = 'r', ['\t'] = 't'};
     unsigned char byte = (unsigned char)c;
-    char *to = buf_reserve(out, 6);
     to[0] = '\\';
     if (byte >= 0x20 || short_forms[byte] != 0) {
         to[1] = (char)(byte >= 0x20 ? c : short_forms[byte]);
-        out->n += 2;
-        return;
+        return to + 2;
     }
-    to[1] = 'u';
-    to[2] = '0';
-    to[3] = '0';
-    to[4] = hex[byte >> 4];
-    to[5] = hex[byte & 15];
-    out->n += 6;
+    to = write_literal(to + 1, "u00");
+    to[0] = hex[byte >> 4];
+    to[1] = hex[byte & 15];
+    return to + 2;
+}
+
+/* One block, of which the bytes with a bit in `special` must be escaped. A block's size is read
+ * from wherever a plain run begins, also behind the block, and written, so that the size of each
+ * copy is a constant. */
+static char *write_escaped_block(char *to, const char *p, uint32_t special)
+{
+    unsigned at = 0;
+    for (; special != 0; special &= special - 1) {
+        unsigned place = (unsigned)__builtin_ctz(special);
+        memcpy(to, p + at, BLOCK_BYTES);
+        to = write_escape(to + (place - at), p[place]);
+        at = place + 1;
+    }
+    memcpy(to, p + at, BLOCK_BYTES);
+    return to + (BLOCK_BYTES - at);
+}
+
+/* Writes whole blocks, up to one with what must be escaped and less than another one's bytes behind
+ * it. Returns what is left. */
+static struct str add_escaped_blocks(struct buf *out, struct str s)
+{
+    enum { ROOM = BLOCK_BYTES * ESCAPE_BYTES + BLOCK_BYTES };
+    const char *end = s.p + s.n;
+    const char *p = s.p;
+    char *to = buf_reserve(out, s.n + ROOM); /* or more, whenever a block begins */
+    for (; end - p >= BLOCK_BYTES; p += BLOCK_BYTES) {
+        sixteen v[2];
+        memcpy(v, p, sizeof(v));
+        two first = find_special(v[0]);
+        two second = find_special(v[1]);
+        if (!is_found(first | second)) {
+            memcpy(to, v, sizeof(v));
+            to += sizeof(v);
+            continue;
+        }
+        if (end - p < 2 * BLOCK_BYTES)
+            break;
+        to = write_escaped_block(to, p, bits_found(first) | bits_found(second) << 16);
+        out->n = (size_t)(to - out->p);
+        to = buf_reserve(out, (size_t)(end - p) + ROOM);
+    }
+    out->n = (size_t)(to - out->p);
+    return (struct str){p, (size_t)(end - p)};
+}
+
+/* How many bytes of n need no escaping. */
+static size_t plain_run(const char *p, size_t n)
+{
+    size_t at = 0;
+    for (; n - at >= sizeof(sixteen); at += sizeof(sixteen)) {
+        sixteen v;
+        memcpy(&v, p + at, sizeof(v));
+        if (is_found(find_special(v)))
+            break;
+    }
+    if (n - at >= 8 && n - at < sizeof(sixteen)) {
+        two ends;
+        memcpy(&ends, p + at, 8);
+        memcpy((char *)&ends + 8, p + n - 8, 8);
+        if (!is_found(find_special((sixteen)ends)))
+            return n;
+    }
+    while (at != n && !needs_escape(p[at]))
+        at++;
+    return at;
 }
 
 static void add_escaped(struct buf *out, struct str s)
 {
-    const char *p = s.p;
-    const char *end = s.p + s.n;
-    while (p != end) {
-        size_t run = plain_run(p, end);
-        buf_add(out, p, run);
-        p += run;
-        if (p != end)
-            add_escape(out, *p++);
+    if (s.n >= BLOCK_BYTES)
+        s = add_escaped_blocks(out, s);
+    while (s.n != 0) {
+        size_t run = plain_run(s.p, s.n);
+        char *to = buf_reserve(out, run + ESCAPE_BYTES);
+        char *end = write_bytes(to, s.p, run);
+        if (run != s.n)
+            end = write_escape(end, s.p[run++]);
+        out->n += (size_t)(end - to);
+        s.p += run;
+        s.n -= run;
     }
 }
 
@@ -83,31 +151,15 @@ void json_add_string(struct buf *out, struct str s)
 void json_add_id(struct buf *out, struct str id)
 {
     char *to = buf_reserve(out, id.n + 2);
-    to[0] = '"';
-    memcpy(to + 1, id.p, id.n);
-    to[id.n + 1] = '"';
-    out->n += id.n + 2;
+    out->n += (size_t)(write_id(to, id) - to);
 }
 
-/* ---- numbers and times */
+/* ---- times */
 
 static const char two_digits[] = "00010203040506070809101112131415161718192021222324"
                                  "25262728293031323334353637383940414243444546474849"
                                  "50515253545556575859606162636465666768697071727374"
                                  "75767778798081828384858687888990919293949596979899";
-
-void json_add_u64(struct buf *out, uint64_t value)
-{
-    char digits[20];
-    size_t at = sizeof(digits);
-    for (; value >= 100; value /= 100)
-        memcpy(digits + (at -= 2), two_digits + value % 100 * 2, 2);
-    if (value >= 10)
-        memcpy(digits + (at -= 2), two_digits + value * 2, 2);
-    else
-        digits[--at] = (char)('0' + value);
-    buf_add(out, digits + at, sizeof(digits) - at);
-}
 
 static char *put_two(char *to, uint32_t value, char behind)
 {
@@ -137,25 +189,48 @@ static struct date date_of_days(uint32_t days)
                          .day = day_of_year - (153 * march_month + 2) / 5 + 1};
 }
 
-void json_add_time(struct buf *out, int64_t ts_ms)
+enum { SECOND_BYTES = 21 }; /* of a time up to its milliseconds */
+
+static void write_second(char *to, uint64_t second)
 {
-    uint64_t ms = ts_ms < 0 ? 0 : ts_ms > TIME_MAX_MS ? (uint64_t)TIME_MAX_MS : (uint64_t)ts_ms;
-    struct date date = date_of_days((uint32_t)(ms / 86400000));
-    uint32_t left = (uint32_t)(ms % 86400000);
-    char *start = buf_reserve(out, 32);
-    char *to = start;
+    struct date date = date_of_days((uint32_t)(second / 86400));
+    uint32_t left = (uint32_t)(second % 86400);
     *to++ = '"';
     memcpy(to, two_digits + (size_t)(date.year / 100) * 2, 2);
     to = put_two(to + 2, date.year % 100, '-');
     to = put_two(to, date.month, '-');
     to = put_two(to, date.day, 'T');
-    to = put_two(to, left / 3600000, ':');
-    to = put_two(to, left / 60000 % 60, ':');
-    to = put_two(to, left / 1000 % 60, '.');
-    *to++ = (char)('0' + left % 1000 / 100);
-    to = put_two(to, left % 100, 'Z');
-    *to++ = '"';
-    out->n += (size_t)(to - start);
+    to = put_two(to, left / 3600, ':');
+    to = put_two(to, left / 60 % 60, ':');
+    put_two(to, left % 60, '.');
+}
+
+/* Nearly every time that is written is of the same second as the one before, so that one is kept;
+ * for each thread, as nothing here is shared. */
+char *write_time(char *to, int64_t ts_ms)
+{
+    static _Thread_local struct {
+        uint64_t second;
+        char text[24];
+    } last = {.second = UINT64_MAX};
+    uint64_t ms = ts_ms < 0 ? 0 : ts_ms > TIME_MAX_MS ? (uint64_t)TIME_MAX_MS : (uint64_t)ts_ms;
+    uint64_t second = ms / 1000;
+    uint32_t left = (uint32_t)(ms - second * 1000);
+    _Static_assert(sizeof(last.text) <= WRITE_TIME_BYTES, "copied whole");
+    if (second != last.second) {
+        write_second(last.text, second);
+        last.second = second;
+    }
+    memcpy(to, last.text, sizeof(last.text));
+    to[SECOND_BYTES] = (char)('0' + left / 100);
+    to = put_two(to + SECOND_BYTES + 1, left % 100, 'Z');
+    return write_byte(to, '"');
+}
+
+void json_add_time(struct buf *out, int64_t ts_ms)
+{
+    char *to = buf_reserve(out, WRITE_TIME_BYTES);
+    out->n += (size_t)(write_time(to, ts_ms) - to);
 }
 
 /* The comma before a member or an element, unless it is the first of what was just opened. */
@@ -196,7 +271,7 @@ static void add_seqs(struct buf *out, const uint64_t *seqs, uint32_t n)
     for (uint32_t i = 0; i < n; i++) {
         if (i != 0)
             buf_add_byte(out, ',');
-        json_add_u64(out, seqs[i]);
+        buf_add_u64(out, seqs[i]);
     }
     buf_add_byte(out, ']');
 }
@@ -204,7 +279,7 @@ static void add_seqs(struct buf *out, const uint64_t *seqs, uint32_t n)
 static void add_reading_members(struct buf *out, uint64_t read, const uint64_t *taken, uint32_t n)
 {
     buf_add_literal(out, "\"read\":");
-    json_add_u64(out, read);
+    buf_add_u64(out, read);
     buf_add_literal(out, ",\"taken\":");
     add_seqs(out, taken, n);
 }
@@ -239,6 +314,9 @@ void json_add_member_id(struct buf *out, struct str id)
 
 /* ---- events */
 
+/* Of an event's head but for the actor's id. */
+enum { EVENT_HEAD_ROOM = 192 };
+
 static void add_field(struct buf *out, const struct core_field_spec *spec,
                       const struct core_fields *f)
 {
@@ -271,10 +349,10 @@ static void add_field(struct buf *out, const struct core_field_spec *spec,
         buf_add_i64(out, *(const int64_t *)at);
         break;
     case KIND_U64:
-        json_add_u64(out, *(const uint64_t *)at);
+        buf_add_u64(out, *(const uint64_t *)at);
         break;
     case KIND_U32:
-        json_add_u64(out, *(const uint32_t *)at);
+        buf_add_u64(out, *(const uint32_t *)at);
         break;
     case KIND_BOOL:
         buf_add_str(out, *(const bool *)at ? STR("true") : STR("false"));
@@ -290,13 +368,8 @@ static void add_field(struct buf *out, const struct core_field_spec *spec,
 
 static void add_member_name(struct buf *out, const struct core_field_spec *field)
 {
-    char *to = buf_reserve(out, 4 + (size_t)field->name_n);
-    to[0] = ',';
-    to[1] = '"';
-    memcpy(to + 2, field->name, field->name_n);
-    to[2 + field->name_n] = '"';
-    to[3 + field->name_n] = ':';
-    out->n += 4 + (size_t)field->name_n;
+    memcpy(buf_reserve(out, sizeof(field->member)), field->member, sizeof(field->member));
+    out->n += field->member_n;
 }
 
 struct str core_event_actor(const struct core_event *event)
@@ -307,27 +380,31 @@ struct str core_event_actor(const struct core_event *event)
     return *(const struct str *)((const char *)&event->f + offset);
 }
 
+void core_event_head_json(const struct core_event *event, struct buf *out)
+{
+    const struct core_type_spec *spec = core_type_spec(event->type);
+    struct str actor = core_event_actor(event);
+    char *start = buf_reserve(out, EVENT_HEAD_ROOM + actor.n);
+    char *to = write_literal(start, "{\"seq\":");
+    to = write_decimal(to, event->seq);
+    to = write_literal(to, ",\"ts\":");
+    to = write_time(to, event->ts_ms);
+    memcpy(to, spec->event_member, sizeof(spec->event_member));
+    to += spec->event_member_n;
+    to = actor.p != NULL ? write_id(to, actor) : write_literal(to, "null");
+    out->n += (size_t)(to - start);
+}
+
 void core_event_json(const struct core_event *event, struct buf *out)
 {
     const struct core_type_spec *spec = core_type_spec(event->type);
-    buf_add_literal(out, "{\"seq\":");
-    json_add_u64(out, event->seq);
-    buf_add_literal(out, ",\"ts\":");
-    json_add_time(out, event->ts_ms);
-    buf_add_literal(out, ",\"type\":\"");
-    buf_add(out, spec->event_name, strlen(spec->event_name));
-    buf_add_literal(out, "\",\"actor\":");
-    struct str actor = core_event_actor(event);
-    if (actor.p != NULL)
-        json_add_id(out, actor);
-    else
-        buf_add_literal(out, "null");
+    core_event_head_json(event, out);
     for (int i = 0; i < spec->event_fields_n; i++) {
         const struct core_field_spec *field = &spec->event_fields[i];
         if (field->flags & FIELD_DERIVED) {
             assert(field->field == CORE_FIELD_ID);
             buf_add_literal(out, ",\"id\":\"m");
-            json_add_u64(out, event->seq);
+            buf_add_u64(out, event->seq);
             buf_add_byte(out, '"');
         } else if ((given(&event->f, field->field) && !(field->flags & FIELD_INTERNAL)) ||
                    field->flags & FIELD_ALWAYS) {

@@ -8,6 +8,7 @@
  * nullable data.
  */
 #include "core/internal.h"
+#include "core/write.h"
 
 enum { RING_FIRST_CAP = 4 };
 
@@ -90,13 +91,20 @@ void messages_free(struct core_session *s, struct thread *t)
 
 /* ---- decide */
 
+/* The mentions of a message, each once, and who they are. */
+struct mentioned {
+    struct core_ids ids;
+    const struct agent **agents;
+};
+
 /* Folds the mentions, each of which must be registered. False: refused. */
-static bool fold_mentions(const struct deciding *d, struct core_ids *folded)
+static bool fold_mentions(const struct deciding *d, struct mentioned *folded)
 {
     const struct table *agents = &d->s->agents;
     const struct core_ids *mentions = &d->command->f.mentions;
     uint8_t *seen = seen_begin(agents, d->scratch);
-    folded->items = arena_alloc(d->scratch, mentions->n * sizeof(struct str));
+    folded->ids.items = arena_alloc(d->scratch, mentions->n * sizeof(struct str));
+    folded->agents = arena_alloc(d->scratch, mentions->n * sizeof(struct agent *));
     for (uint32_t i = 0; i < mentions->n; i++) {
         struct str id = mentions->items[i];
         int64_t slot = table_slot(agents, table_hash(d->s, id), id);
@@ -104,19 +112,20 @@ static bool fold_mentions(const struct deciding *d, struct core_ids *folded)
             refuse_unknown_agent(d, "mentions", id);
             return false;
         }
-        if (!seen_before(seen, slot))
-            folded->items[folded->n++] = id;
+        if (seen_before(seen, slot))
+            continue;
+        folded->agents[folded->ids.n] = agents->entries[slot].object;
+        folded->ids.items[folded->ids.n++] = id;
     }
     return true;
 }
 
 /* The first mention that is no participant; p == NULL: there is none. */
-static struct str find_outsider(const struct deciding *d, const struct thread *t,
-                                const struct core_ids *mentions)
+static struct str find_outsider(const struct thread *t, const struct mentioned *mentions)
 {
-    for (uint32_t i = 0; i < mentions->n; i++) {
-        if (participant_find(t, agent_find(d->s, mentions->items[i])) == NULL)
-            return mentions->items[i];
+    for (uint32_t i = 0; i < mentions->ids.n; i++) {
+        if (participant_find(t, mentions->agents[i]) == NULL)
+            return mentions->ids.items[i];
     }
     return (struct str){0};
 }
@@ -154,7 +163,7 @@ static uint32_t count_evicted(const struct core_session *s, const struct window 
 static enum core_decision decide(const struct deciding *d)
 {
     const struct core_fields *wish = &d->command->f;
-    struct core_ids mentions = {0};
+    struct mentioned mentions = {0};
     const struct thread *t = thread_find(d->s, wish->thread);
     if (t == NULL)
         return refuse_unknown_thread(d);
@@ -167,17 +176,15 @@ static enum core_decision decide(const struct deciding *d)
         return refuse_closed_thread(d);
     if (participant_find(t, sender) == NULL)
         return refuse_outsider(d, "sender", sender->id);
-    struct str outsider = find_outsider(d, t, &mentions);
+    struct str outsider = find_outsider(t, &mentions);
     if (outsider.p != NULL)
         return refuse_outsider(d, "mentions", outsider);
     uint64_t reply_to = core_message_seq(wish->reply_to);
     if (wish->reply_to.p != NULL && (reply_to == 0 || !may_be_message(t, reply_to)))
         return refuse_reply(d, reply_to);
     struct core_fields *f = event_from_command(d);
-    f->mentions = mentions;
-    f->id = made_id(d->scratch, 'm', d->event->seq);
+    f->mentions = mentions.ids;
     f->evicted = count_evicted(d->s, &t->window, wish->content.n + wish->data.n);
-    f->given |= GIVEN(ID);
     if (f->evicted != 0) {
         f->older = t->window.older + f->evicted;
         f->given |= GIVEN(EVICTED) | GIVEN(OLDER);
@@ -264,41 +271,44 @@ static int check(const struct core_session *s, const struct core_event *event,
 
 /* ---- patch and view */
 
-static void json_content(const struct message *m, struct buf *out)
-{
-    buf_add_literal(out, ",\"content\":");
-    json_add_string(out, m->content);
-}
+/* Of a message's object: what stands before its content, without the ids. */
+enum { MESSAGE_HEAD_ROOM = 192 };
 
-static void json_data(const struct message *m, struct buf *out)
+static void json_message_head(const struct message *m, struct str thread, struct buf *out)
 {
-    buf_add_literal(out, ",\"data\":");
-    buf_add_str(out, m->data.p != NULL ? m->data : STR("null"));
+    char *start = buf_reserve(out, MESSAGE_HEAD_ROOM + thread.n + m->sender.n);
+    char *to = write_literal(start, "{\"id\":\"m");
+    to = write_decimal(to, m->seq);
+    to = write_literal(to, "\",\"seq\":");
+    to = write_decimal(to, m->seq);
+    to = write_literal(to, ",\"ts\":");
+    to = write_time(to, m->ts_ms);
+    if (thread.p != NULL) {
+        to = write_literal(to, ",\"thread\":");
+        to = write_id(to, thread);
+    }
+    to = write_literal(to, ",\"sender\":");
+    to = write_id(to, m->sender);
+    out->n += (size_t)(to - start);
 }
 
 void message_json(const struct message *m, struct str thread, enum message_form form,
                   struct buf *out)
 {
-    buf_add_literal(out, "{\"id\":\"m");
-    json_add_u64(out, m->seq);
-    buf_add_literal(out, "\",\"seq\":");
-    json_add_u64(out, m->seq);
-    buf_add_literal(out, ",\"ts\":");
-    json_add_time(out, m->ts_ms);
-    if (thread.p != NULL) {
-        buf_add_literal(out, ",\"thread\":");
-        json_add_id(out, thread);
+    struct str data = m->data.p != NULL ? m->data : STR("null");
+    json_message_head(m, thread, out);
+    if (form == MESSAGE_FULL) {
+        buf_add_literal(out, ",\"content\":");
+        json_add_string(out, m->content);
     }
-    buf_add_literal(out, ",\"sender\":");
-    json_add_id(out, m->sender);
-    if (form == MESSAGE_FULL)
-        json_content(m, out);
     buf_add_literal(out, ",\"mentions\":");
     json_add_ids(out, &m->mentions);
     buf_add_literal(out, ",\"reply_to\":");
     json_add_string(out, m->reply_to);
-    if (form == MESSAGE_FULL)
-        json_data(m, out);
+    if (form == MESSAGE_FULL) {
+        buf_add_literal(out, ",\"data\":");
+        buf_add_str(out, data);
+    }
     buf_add_byte(out, '}');
 }
 
@@ -323,7 +333,7 @@ static void json_messages(const struct window *w, enum message_form form, struct
 void messages_view(const struct thread *t, enum message_form form, struct buf *out)
 {
     buf_add_literal(out, ",\"older\":");
-    json_add_u64(out, t->window.older);
+    buf_add_u64(out, t->window.older);
     buf_add_literal(out, ",\"messages\":");
     json_messages(&t->window, form, out);
 }
@@ -341,27 +351,41 @@ static void patch_thread(struct buf *out, const char *op, struct str thread)
     buf_add_str(out, thread);
 }
 
+/* Of an operation, without ids and value. */
+enum { OPERATION_ROOM = 128 };
+
+/* What leaves the window, as operations with a comma behind each. */
+static void patch_evicted(const struct core_fields *f, struct buf *out)
+{
+    for (uint32_t i = 0; i < f->evicted; i++) {
+        char *start = buf_reserve(out, OPERATION_ROOM + f->thread.n);
+        char *to = write_literal(start, "{\"op\":\"remove\",\"path\":\"/threads/");
+        to = write_str(to, f->thread);
+        to = write_literal(to, "/messages/0\"},");
+        out->n += (size_t)(to - start);
+    }
+    char *start = buf_reserve(out, OPERATION_ROOM + f->thread.n);
+    char *to = write_literal(start, "{\"op\":\"replace\",\"path\":\"/threads/");
+    to = write_str(to, f->thread);
+    to = write_literal(to, "/older\",\"value\":");
+    to = write_decimal(to, f->older);
+    to = write_literal(to, "},");
+    out->n += (size_t)(to - start);
+}
+
 void messages_patch(const struct core_event *event, enum message_form form, struct buf *out)
 {
     const struct core_fields *f = &event->f;
-    for (uint32_t i = 0; i < f->evicted; i++) {
-        patch_thread(out, "remove", f->thread);
-        buf_add_literal(out, "/messages/0");
-        patch_end_path(out);
-    }
-    if (f->evicted != 0) {
-        patch_thread(out, "replace", f->thread);
-        buf_add_literal(out, "/older");
-        patch_value(out);
-        json_add_u64(out, f->older);
-        patch_end(out);
-    }
-    patch_thread(out, "add", f->thread);
-    buf_add_literal(out, "/messages/-");
-    patch_value(out);
     struct message m = message_of_event(event);
+    if (f->evicted != 0)
+        patch_evicted(f, out);
+    char *start = buf_reserve(out, OPERATION_ROOM + f->thread.n);
+    char *to = write_literal(start, "{\"op\":\"add\",\"path\":\"/threads/");
+    to = write_str(to, f->thread);
+    to = write_literal(to, "/messages/-\",\"value\":");
+    out->n += (size_t)(to - start);
     message_json(&m, (struct str){0}, form, out);
-    patch_end(out);
+    buf_add_byte(out, '}');
 }
 
 static void patch(const struct core_event *event, struct buf *out)
@@ -417,7 +441,7 @@ static void remove_messages(struct buf *out, struct str thread, uint32_t at, uin
     for (; n != 0; n--) {
         patch_thread(out, "remove", thread);
         buf_add_literal(out, "/messages/");
-        json_add_u64(out, at);
+        buf_add_u64(out, at);
         patch_end_path(out);
     }
 }
@@ -432,7 +456,7 @@ static void add_messages(struct buf *out, const struct thread *t, uint32_t i, ui
         if (behind)
             buf_add_byte(out, '-');
         else
-            json_add_u64(out, i);
+            buf_add_u64(out, i);
         patch_value(out);
         message_json(window_at(&t->window, i), (struct str){0}, MESSAGE_FULL, out);
         patch_end(out);
@@ -465,7 +489,7 @@ void messages_diff(const struct diffing *d, const struct thread *from, const str
         patch_thread(d->out, "replace", to->id);
         buf_add_literal(d->out, "/older");
         patch_value(d->out);
-        json_add_u64(d->out, to->window.older);
+        buf_add_u64(d->out, to->window.older);
         patch_end(d->out);
     }
     diff_windows(d->out, from, to);
@@ -535,7 +559,6 @@ static void decode(struct core_session *s, struct reader *in, struct arena *scra
 
 const struct slice messages_slice = {
     .name = "messages",
-    .types = SLICE_TYPE(MESSAGE_SEND),
     .decide = decide,
     .apply = apply,
     .check = check,

@@ -380,7 +380,6 @@ static void decode(struct core_session *s, struct reader *in, struct arena *scra
 
 const struct slice reading_slice = {
     .name = "reading",
-    .types = SLICE_TYPE(THREAD_READ) | SLICE_TYPE(INBOX_ACK),
     .decide = decide,
     .apply = apply,
     .check = check,

@@ -7,12 +7,23 @@
  */
 #include "core/internal.h"
 
-#define FIELD(json_name, code, member, field_kind, max, field_flags)                               \
-    {                                                                                              \
-        .name = (json_name), .field = CORE_FIELD_##code, .kind = (field_kind),                     \
-        .flags = (field_flags), .limit = CORE_LIMIT_##max,                                         \
-        .offset = offsetof(struct core_fields, member), .name_n = sizeof(json_name) - 1            \
-    }
+/* What a row of a list can become: an element of an array, or a bit of a mask. */
+#define AS_FIELD(json_name, code, place, field_kind, max, field_flags)                             \
+    {.name = (json_name),                                                                          \
+     .field = CORE_FIELD_##code,                                                                   \
+     .kind = (field_kind),                                                                         \
+     .flags = (field_flags),                                                                       \
+     .limit = CORE_LIMIT_##max,                                                                    \
+     .offset = offsetof(struct core_fields, place),                                                \
+     .name_n = sizeof(json_name) - 1,                                                              \
+     .member_n = sizeof(json_name) + 3,                                                            \
+     .member = ",\"" json_name "\":"},
+#define AS_BIT(json_name, code, place, field_kind, max, field_flags)                               \
+    UINT64_C(1) << CORE_FIELD_##code,
+#define AS_REQUIRED(json_name, code, place, field_kind, max, field_flags)                          \
+    | (uint64_t)(((field_flags)&FIELD_REQUIRED) != 0) << CORE_FIELD_##code
+#define AS_DERIVED(json_name, code, place, field_kind, max, field_flags)                           \
+    | (uint64_t)(((field_flags)&FIELD_DERIVED) != 0) << CORE_FIELD_##code
 
 #define OPTIONAL 0
 #define REQUIRED FIELD_REQUIRED
@@ -20,153 +31,140 @@
 #define INTERNAL FIELD_INTERNAL
 #define ALWAYS FIELD_ALWAYS
 
-#define SESSION(flags) FIELD("session", SESSION, session, KIND_ID, NONE, flags)
-#define AGENT(flags) FIELD("agent", AGENT, agent, KIND_ID, NONE, flags)
-#define CREATOR(flags) FIELD("creator", CREATOR, creator, KIND_ID, NONE, flags)
-#define BY(flags) FIELD("by", BY, by, KIND_ID, NONE, flags)
-#define SENDER(flags) FIELD("sender", SENDER, sender, KIND_ID, NONE, flags)
-#define THREAD(flags) FIELD("thread", THREAD, thread, KIND_ID, NONE, flags)
-#define NAME(flags) FIELD("name", NAME, name, KIND_TEXT, TEXT_BYTES, flags)
-#define DESCRIPTION(flags)                                                                         \
-    FIELD("description", DESCRIPTION, description, KIND_TEXT, TEXT_BYTES, flags)
-#define NOTE(flags) FIELD("note", NOTE, note, KIND_TEXT, TEXT_BYTES, flags)
-#define SUMMARY(flags) FIELD("summary", SUMMARY, summary, KIND_TEXT, TEXT_BYTES, flags)
-#define CONTENT(flags) FIELD("content", CONTENT, content, KIND_TEXT, CONTENT_BYTES, flags)
-#define REPLY_TO(flags) FIELD("reply_to", REPLY_TO, reply_to, KIND_MESSAGE, NONE, flags)
-#define CURSOR(flags) FIELD("cursor", CURSOR, cursor, KIND_TEXT, CURSOR_BYTES, flags)
-#define DATA(flags) FIELD("data", DATA, data, KIND_JSON, DATA_BYTES, flags)
-#define TRACE FIELD("trace", TRACE, trace, KIND_TEXT, TRACE_BYTES, OPTIONAL)
-#define CAUSE FIELD("cause", CAUSE, cause, KIND_TEXT, TRACE_BYTES, OPTIONAL)
-#define ID(flags) FIELD("id", ID, id, KIND_MESSAGE, NONE, flags)
-#define LABELS(flags) FIELD("labels", LABELS, labels, KIND_LABELS, LABELS, flags)
-#define PARTICIPANTS(flags)                                                                        \
-    FIELD("participants", PARTICIPANTS, participants, KIND_IDS, PARTICIPANTS, flags)
-#define MENTIONS(flags) FIELD("mentions", MENTIONS, mentions, KIND_IDS, MENTIONS, flags)
-#define STATUS(flags) FIELD("status", STATUS, status, KIND_STATUS, NONE, flags)
-#define PRIORITY(flags) FIELD("priority", PRIORITY, priority, KIND_I64, NONE, flags)
-#define TTL_S(flags) FIELD("ttl_s", TTL_S, ttl_s, KIND_U64, NONE, flags)
-#define UPTO(flags) FIELD("upto", UPTO, upto, KIND_U64, NONE, flags)
-#define HISTORY(flags) FIELD("history", HISTORY, history, KIND_BOOL, NONE, flags)
-#define FRESH(flags) FIELD("fresh", FRESH, fresh, KIND_BOOL, NONE, flags)
-#define READ(flags) FIELD("read", READ, read, KIND_U64, NONE, flags)
-#define TAKEN(flags) FIELD("taken", TAKEN, taken, KIND_SEQS, TAKEN, flags)
-#define EVICTED(flags) FIELD("evicted", EVICTED, evicted, KIND_U32, NONE, flags)
-#define OLDER(flags) FIELD("older", OLDER, older, KIND_U64, NONE, flags)
-#define WINDOW_MESSAGES(flags)                                                                     \
-    FIELD("window_messages", WINDOW_MESSAGES, window_messages, KIND_U32, NONE, flags)
-#define WINDOW_BYTES(flags) FIELD("window_bytes", WINDOW_BYTES, window_bytes, KIND_U32, NONE, flags)
-#define THREADS(flags) FIELD("threads", THREADS, threads, KIND_IDS, THREADS, flags)
-#define READINGS(flags) FIELD("threads", READINGS, readings, KIND_READINGS, THREADS, flags)
+#define SESSION(ROW, flags) ROW("session", SESSION, session, KIND_ID, NONE, flags)
+#define AGENT(ROW, flags) ROW("agent", AGENT, agent, KIND_ID, NONE, flags)
+#define CREATOR(ROW, flags) ROW("creator", CREATOR, creator, KIND_ID, NONE, flags)
+#define BY(ROW, flags) ROW("by", BY, by, KIND_ID, NONE, flags)
+#define SENDER(ROW, flags) ROW("sender", SENDER, sender, KIND_ID, NONE, flags)
+#define THREAD(ROW, flags) ROW("thread", THREAD, thread, KIND_ID, NONE, flags)
+#define NAME(ROW, flags) ROW("name", NAME, name, KIND_TEXT, TEXT_BYTES, flags)
+#define DESCRIPTION(ROW, flags)                                                                    \
+    ROW("description", DESCRIPTION, description, KIND_TEXT, TEXT_BYTES, flags)
+#define NOTE(ROW, flags) ROW("note", NOTE, note, KIND_TEXT, TEXT_BYTES, flags)
+#define SUMMARY(ROW, flags) ROW("summary", SUMMARY, summary, KIND_TEXT, TEXT_BYTES, flags)
+#define CONTENT(ROW, flags) ROW("content", CONTENT, content, KIND_TEXT, CONTENT_BYTES, flags)
+#define REPLY_TO(ROW, flags) ROW("reply_to", REPLY_TO, reply_to, KIND_MESSAGE, NONE, flags)
+#define CURSOR(ROW, flags) ROW("cursor", CURSOR, cursor, KIND_TEXT, CURSOR_BYTES, flags)
+#define DATA(ROW, flags) ROW("data", DATA, data, KIND_JSON, DATA_BYTES, flags)
+#define TRACE(ROW) ROW("trace", TRACE, trace, KIND_TEXT, TRACE_BYTES, OPTIONAL)
+#define CAUSE(ROW) ROW("cause", CAUSE, cause, KIND_TEXT, TRACE_BYTES, OPTIONAL)
+/* It follows from the seq, and has no place of its own. */
+#define ID(ROW, flags) ROW("id", ID, given, KIND_MESSAGE, NONE, flags)
+#define LABELS(ROW, flags) ROW("labels", LABELS, labels, KIND_LABELS, LABELS, flags)
+#define PARTICIPANTS(ROW, flags)                                                                   \
+    ROW("participants", PARTICIPANTS, participants, KIND_IDS, PARTICIPANTS, flags)
+#define MENTIONS(ROW, flags) ROW("mentions", MENTIONS, mentions, KIND_IDS, MENTIONS, flags)
+#define STATUS(ROW, flags) ROW("status", STATUS, status, KIND_STATUS, NONE, flags)
+#define PRIORITY(ROW, flags) ROW("priority", PRIORITY, priority, KIND_I64, NONE, flags)
+#define TTL_S(ROW, flags) ROW("ttl_s", TTL_S, ttl_s, KIND_U64, NONE, flags)
+#define UPTO(ROW, flags) ROW("upto", UPTO, upto, KIND_U64, NONE, flags)
+#define HISTORY(ROW, flags) ROW("history", HISTORY, history, KIND_BOOL, NONE, flags)
+#define FRESH(ROW, flags) ROW("fresh", FRESH, fresh, KIND_BOOL, NONE, flags)
+#define READ(ROW, flags) ROW("read", READ, read, KIND_U64, NONE, flags)
+#define TAKEN(ROW, flags) ROW("taken", TAKEN, taken, KIND_SEQS, TAKEN, flags)
+#define EVICTED(ROW, flags) ROW("evicted", EVICTED, evicted, KIND_U32, NONE, flags)
+#define OLDER(ROW, flags) ROW("older", OLDER, older, KIND_U64, NONE, flags)
+#define WINDOW_MESSAGES(ROW, flags)                                                                \
+    ROW("window_messages", WINDOW_MESSAGES, window_messages, KIND_U32, NONE, flags)
+#define WINDOW_BYTES(ROW, flags)                                                                   \
+    ROW("window_bytes", WINDOW_BYTES, window_bytes, KIND_U32, NONE, flags)
+#define THREADS(ROW, flags) ROW("threads", THREADS, threads, KIND_IDS, THREADS, flags)
+#define READINGS(ROW, flags) ROW("threads", READINGS, readings, KIND_READINGS, THREADS, flags)
 
-#define PARENT(flags) FIELD("parent", PARENT, parent, KIND_ID, NONE, flags)
-#define PARENT_EPOCH(flags)                                                                        \
-    FIELD("parent_epoch", PARENT_EPOCH, parent_epoch, KIND_TEXT, TRACE_BYTES, flags)
-#define PARENT_SEQ(flags) FIELD("parent_seq", PARENT_SEQ, parent_seq, KIND_U64, NONE, flags)
+#define PARENT(ROW, flags) ROW("parent", PARENT, parent, KIND_ID, NONE, flags)
+#define PARENT_EPOCH(ROW, flags)                                                                   \
+    ROW("parent_epoch", PARENT_EPOCH, parent_epoch, KIND_TEXT, TRACE_BYTES, flags)
+#define PARENT_SEQ(ROW, flags) ROW("parent_seq", PARENT_SEQ, parent_seq, KIND_U64, NONE, flags)
+
+/* Each type's two lists, by the name of its row in CORE_TYPES. */
+/* clang-format off */
+#define COMMAND_SESSION_CREATE(ROW)                                                                \
+    SESSION(ROW, OPTIONAL) LABELS(ROW, OPTIONAL) TTL_S(ROW, OPTIONAL) TRACE(ROW) CAUSE(ROW)
+#define EVENT_SESSION_CREATE(ROW)                                                                  \
+    TRACE(ROW) CAUSE(ROW) SESSION(ROW, REQUIRED) LABELS(ROW, ALWAYS) TTL_S(ROW, OPTIONAL)          \
+    WINDOW_MESSAGES(ROW, REQUIRED | INTERNAL) WINDOW_BYTES(ROW, REQUIRED | INTERNAL)
+
+#define COMMAND_SESSION_UPDATE(ROW) LABELS(ROW, REQUIRED) TRACE(ROW) CAUSE(ROW)
+#define EVENT_SESSION_UPDATE(ROW) TRACE(ROW) CAUSE(ROW) LABELS(ROW, REQUIRED)
+
+#define COMMAND_SESSION_CLOSE(ROW) SUMMARY(ROW, NULLABLE) TRACE(ROW) CAUSE(ROW)
+#define EVENT_SESSION_CLOSE(ROW) TRACE(ROW) CAUSE(ROW) SUMMARY(ROW, NULLABLE | ALWAYS)
+
+#define COMMAND_AGENT_REGISTER(ROW)                                                                \
+    AGENT(ROW, REQUIRED) DESCRIPTION(ROW, NULLABLE) LABELS(ROW, OPTIONAL) TRACE(ROW)               \
+    CAUSE(ROW)
+#define EVENT_AGENT_REGISTER(ROW)                                                                  \
+    TRACE(ROW) CAUSE(ROW) AGENT(ROW, REQUIRED) DESCRIPTION(ROW, NULLABLE)                          \
+    LABELS(ROW, OPTIONAL) FRESH(ROW, INTERNAL)
+
+#define COMMAND_AGENT_UPDATE(ROW)                                                                  \
+    AGENT(ROW, REQUIRED) STATUS(ROW, OPTIONAL) NOTE(ROW, NULLABLE) DESCRIPTION(ROW, NULLABLE)      \
+    PRIORITY(ROW, OPTIONAL) LABELS(ROW, OPTIONAL) TRACE(ROW) CAUSE(ROW)
+#define EVENT_AGENT_UPDATE(ROW)                                                                    \
+    TRACE(ROW) CAUSE(ROW) AGENT(ROW, REQUIRED) STATUS(ROW, OPTIONAL) NOTE(ROW, NULLABLE)           \
+    DESCRIPTION(ROW, NULLABLE) PRIORITY(ROW, OPTIONAL) LABELS(ROW, OPTIONAL)
+
+#define COMMAND_AGENT_LEAVE(ROW) AGENT(ROW, REQUIRED) TRACE(ROW) CAUSE(ROW)
+#define EVENT_AGENT_LEAVE(ROW) TRACE(ROW) CAUSE(ROW) AGENT(ROW, REQUIRED) THREADS(ROW, REQUIRED)
+
+#define COMMAND_THREAD_CREATE(ROW)                                                                 \
+    CREATOR(ROW, REQUIRED) NAME(ROW, REQUIRED) PARTICIPANTS(ROW, REQUIRED)                         \
+    THREAD(ROW, OPTIONAL) TRACE(ROW) CAUSE(ROW)
+#define EVENT_THREAD_CREATE(ROW)                                                                   \
+    TRACE(ROW) CAUSE(ROW) THREAD(ROW, REQUIRED) CREATOR(ROW, REQUIRED) NAME(ROW, REQUIRED)         \
+    PARTICIPANTS(ROW, REQUIRED)
+
+#define COMMAND_THREAD_ADD(ROW)                                                                    \
+    THREAD(ROW, REQUIRED) AGENT(ROW, REQUIRED) BY(ROW, REQUIRED) HISTORY(ROW, OPTIONAL)            \
+    TRACE(ROW) CAUSE(ROW)
+#define EVENT_THREAD_ADD(ROW)                                                                      \
+    TRACE(ROW) CAUSE(ROW) THREAD(ROW, REQUIRED) AGENT(ROW, REQUIRED) BY(ROW, REQUIRED)             \
+    HISTORY(ROW, OPTIONAL) READ(ROW, REQUIRED)
+
+#define COMMAND_THREAD_REMOVE(ROW)                                                                 \
+    THREAD(ROW, REQUIRED) AGENT(ROW, REQUIRED) BY(ROW, REQUIRED) TRACE(ROW) CAUSE(ROW)
+#define EVENT_THREAD_REMOVE(ROW)                                                                   \
+    TRACE(ROW) CAUSE(ROW) THREAD(ROW, REQUIRED) AGENT(ROW, REQUIRED) BY(ROW, REQUIRED)
+
+#define COMMAND_THREAD_CLOSE(ROW)                                                                  \
+    THREAD(ROW, REQUIRED) BY(ROW, REQUIRED) SUMMARY(ROW, NULLABLE) TRACE(ROW) CAUSE(ROW)
+#define EVENT_THREAD_CLOSE(ROW)                                                                    \
+    TRACE(ROW) CAUSE(ROW) THREAD(ROW, REQUIRED) BY(ROW, REQUIRED)                                  \
+    SUMMARY(ROW, NULLABLE | ALWAYS) OLDER(ROW, REQUIRED | INTERNAL)
+
+#define COMMAND_MESSAGE_SEND(ROW)                                                                  \
+    THREAD(ROW, REQUIRED) SENDER(ROW, REQUIRED) CONTENT(ROW, REQUIRED) MENTIONS(ROW, OPTIONAL)     \
+    REPLY_TO(ROW, NULLABLE) DATA(ROW, NULLABLE) TRACE(ROW) CAUSE(ROW)
+#define EVENT_MESSAGE_SEND(ROW)                                                                    \
+    TRACE(ROW) CAUSE(ROW) ID(ROW, FIELD_DERIVED) THREAD(ROW, REQUIRED) SENDER(ROW, REQUIRED)       \
+    CONTENT(ROW, REQUIRED) MENTIONS(ROW, ALWAYS) REPLY_TO(ROW, NULLABLE | ALWAYS)                  \
+    DATA(ROW, NULLABLE | ALWAYS) EVICTED(ROW, INTERNAL) OLDER(ROW, INTERNAL)
+
+#define COMMAND_THREAD_READ(ROW)                                                                   \
+    THREAD(ROW, REQUIRED) AGENT(ROW, REQUIRED) UPTO(ROW, REQUIRED) TRACE(ROW) CAUSE(ROW)
+#define EVENT_THREAD_READ(ROW)                                                                     \
+    TRACE(ROW) CAUSE(ROW) THREAD(ROW, REQUIRED) AGENT(ROW, REQUIRED) UPTO(ROW, REQUIRED)           \
+    READ(ROW, REQUIRED) TAKEN(ROW, REQUIRED)
+
+#define COMMAND_INBOX_ACK(ROW) AGENT(ROW, REQUIRED) CURSOR(ROW, REQUIRED) TRACE(ROW) CAUSE(ROW)
+#define EVENT_INBOX_ACK(ROW) TRACE(ROW) CAUSE(ROW) AGENT(ROW, REQUIRED) READINGS(ROW, REQUIRED)
+
+#define COMMAND_SESSION_FORK(ROW)                                                                  \
+    SESSION(ROW, REQUIRED) PARENT(ROW, REQUIRED) PARENT_EPOCH(ROW, REQUIRED)                       \
+    PARENT_SEQ(ROW, REQUIRED) TRACE(ROW) CAUSE(ROW)
+#define EVENT_SESSION_FORK(ROW)                                                                    \
+    TRACE(ROW) CAUSE(ROW) SESSION(ROW, REQUIRED) PARENT(ROW, REQUIRED)                             \
+    PARENT_EPOCH(ROW, REQUIRED) PARENT_SEQ(ROW, REQUIRED)
+/* clang-format on */
 
 typedef const struct core_field_spec fields[];
 
-/* Each type's two lists, by the name of its row in CORE_TYPES. */
-static fields command_SESSION_CREATE = {SESSION(OPTIONAL), LABELS(OPTIONAL), TTL_S(OPTIONAL), TRACE,
-                                        CAUSE};
-static fields event_SESSION_CREATE = {TRACE,
-                                      CAUSE,
-                                      SESSION(REQUIRED),
-                                      LABELS(ALWAYS),
-                                      TTL_S(OPTIONAL),
-                                      WINDOW_MESSAGES(REQUIRED | INTERNAL),
-                                      WINDOW_BYTES(REQUIRED | INTERNAL)};
-
-static fields command_SESSION_UPDATE = {LABELS(REQUIRED), TRACE, CAUSE};
-static fields event_SESSION_UPDATE = {TRACE, CAUSE, LABELS(REQUIRED)};
-
-static fields command_SESSION_CLOSE = {SUMMARY(NULLABLE), TRACE, CAUSE};
-static fields event_SESSION_CLOSE = {TRACE, CAUSE, SUMMARY(NULLABLE | ALWAYS)};
-
-static fields command_AGENT_REGISTER = {AGENT(REQUIRED), DESCRIPTION(NULLABLE), LABELS(OPTIONAL),
-                                        TRACE, CAUSE};
-static fields event_AGENT_REGISTER = {
-    TRACE, CAUSE, AGENT(REQUIRED), DESCRIPTION(NULLABLE), LABELS(OPTIONAL), FRESH(INTERNAL)};
-
-static fields command_AGENT_UPDATE = {
-    AGENT(REQUIRED),    STATUS(OPTIONAL), NOTE(NULLABLE), DESCRIPTION(NULLABLE),
-    PRIORITY(OPTIONAL), LABELS(OPTIONAL), TRACE,          CAUSE};
-static fields event_AGENT_UPDATE = {TRACE,
-                                    CAUSE,
-                                    AGENT(REQUIRED),
-                                    STATUS(OPTIONAL),
-                                    NOTE(NULLABLE),
-                                    DESCRIPTION(NULLABLE),
-                                    PRIORITY(OPTIONAL),
-                                    LABELS(OPTIONAL)};
-
-static fields command_AGENT_LEAVE = {AGENT(REQUIRED), TRACE, CAUSE};
-static fields event_AGENT_LEAVE = {TRACE, CAUSE, AGENT(REQUIRED), THREADS(REQUIRED)};
-
-static fields command_THREAD_CREATE = {CREATOR(REQUIRED), NAME(REQUIRED), PARTICIPANTS(REQUIRED),
-                                       THREAD(OPTIONAL),  TRACE,          CAUSE};
-static fields event_THREAD_CREATE = {
-    TRACE, CAUSE, THREAD(REQUIRED), CREATOR(REQUIRED), NAME(REQUIRED), PARTICIPANTS(REQUIRED)};
-
-static fields command_THREAD_ADD = {THREAD(REQUIRED),  AGENT(REQUIRED), BY(REQUIRED),
-                                    HISTORY(OPTIONAL), TRACE,           CAUSE};
-static fields event_THREAD_ADD = {TRACE,           CAUSE,        THREAD(REQUIRED),
-                                  AGENT(REQUIRED), BY(REQUIRED), HISTORY(OPTIONAL),
-                                  READ(REQUIRED)};
-
-static fields command_THREAD_REMOVE = {THREAD(REQUIRED), AGENT(REQUIRED), BY(REQUIRED), TRACE,
-                                       CAUSE};
-static fields event_THREAD_REMOVE = {TRACE, CAUSE, THREAD(REQUIRED), AGENT(REQUIRED), BY(REQUIRED)};
-
-static fields command_THREAD_CLOSE = {THREAD(REQUIRED), BY(REQUIRED), SUMMARY(NULLABLE), TRACE,
-                                      CAUSE};
-static fields event_THREAD_CLOSE = {TRACE,
-                                    CAUSE,
-                                    THREAD(REQUIRED),
-                                    BY(REQUIRED),
-                                    SUMMARY(NULLABLE | ALWAYS),
-                                    OLDER(REQUIRED | INTERNAL)};
-
-static fields command_MESSAGE_SEND = {THREAD(REQUIRED),
-                                      SENDER(REQUIRED),
-                                      CONTENT(REQUIRED),
-                                      MENTIONS(OPTIONAL),
-                                      REPLY_TO(NULLABLE),
-                                      DATA(NULLABLE),
-                                      TRACE,
-                                      CAUSE};
-static fields event_MESSAGE_SEND = {TRACE,
-                                    CAUSE,
-                                    ID(FIELD_DERIVED),
-                                    THREAD(REQUIRED),
-                                    SENDER(REQUIRED),
-                                    CONTENT(REQUIRED),
-                                    MENTIONS(ALWAYS),
-                                    REPLY_TO(NULLABLE | ALWAYS),
-                                    DATA(NULLABLE | ALWAYS),
-                                    EVICTED(INTERNAL),
-                                    OLDER(INTERNAL)};
-
-static fields command_THREAD_READ = {THREAD(REQUIRED), AGENT(REQUIRED), UPTO(REQUIRED), TRACE,
-                                     CAUSE};
-static fields event_THREAD_READ = {TRACE,           CAUSE,          THREAD(REQUIRED),
-                                   AGENT(REQUIRED), UPTO(REQUIRED), READ(REQUIRED),
-                                   TAKEN(REQUIRED)};
-
-static fields command_INBOX_ACK = {AGENT(REQUIRED), CURSOR(REQUIRED), TRACE, CAUSE};
-static fields event_INBOX_ACK = {TRACE, CAUSE, AGENT(REQUIRED), READINGS(REQUIRED)};
-
-static fields command_SESSION_FORK = {SESSION(REQUIRED),
-                                      PARENT(REQUIRED),
-                                      PARENT_EPOCH(REQUIRED),
-                                      PARENT_SEQ(REQUIRED),
-                                      TRACE,
-                                      CAUSE};
-static fields event_SESSION_FORK = {TRACE,
-                                    CAUSE,
-                                    SESSION(REQUIRED),
-                                    PARENT(REQUIRED),
-                                    PARENT_EPOCH(REQUIRED),
-                                    PARENT_SEQ(REQUIRED)};
+#define X(code, command, event)                                                                    \
+    static fields command_##code = {COMMAND_##code(AS_FIELD)};                                     \
+    static fields event_##code = {EVENT_##code(AS_FIELD)};                                         \
+    static const uint64_t bits_##code[] = {EVENT_##code(AS_BIT)};
+CORE_TYPES(X)
+#undef X
 
 /* Which field names the agent that acts; nobody does for session.* */
 #define ACTOR(member) (int)offsetof(struct core_fields, member)
@@ -193,9 +191,15 @@ static const struct core_type_spec types[CORE_TYPE_COUNT] = {
         .command_name = (command),                                                                 \
         .event_name = (event),                                                                     \
         .command_fields = command_##code,                                                          \
+        .event_bits = bits_##code,                                                                 \
         .event_fields = event_##code,                                                              \
         .command_fields_n = sizeof(command_##code) / sizeof(command_##code[0]),                    \
         .event_fields_n = sizeof(event_##code) / sizeof(event_##code[0]),                          \
+        .command_required = 0 COMMAND_##code(AS_REQUIRED),                                         \
+        .event_required = 0 EVENT_##code(AS_REQUIRED),                                             \
+        .event_derived = 0 EVENT_##code(AS_DERIVED),                                               \
+        .event_member = ",\"type\":\"" event "\",\"actor\":",                                      \
+        .event_member_n = sizeof(",\"type\":\"" event "\",\"actor\":") - 1,                        \
         .actor_offset = actor_##code,                                                              \
     },
     CORE_TYPES(X)

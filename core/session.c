@@ -222,7 +222,7 @@ static void json_parent(struct buf *out, const struct core_parent *parent)
     buf_add_literal(out, ",\"epoch\":");
     json_add_string(out, parent->epoch);
     buf_add_literal(out, ",\"seq\":");
-    json_add_u64(out, parent->seq);
+    buf_add_u64(out, parent->seq);
     buf_add_byte(out, '}');
 }
 
@@ -411,8 +411,6 @@ static void release(struct core_session *s)
 
 const struct slice session_slice = {
     .name = "session",
-    .types = SLICE_TYPE(SESSION_CREATE) | SLICE_TYPE(SESSION_UPDATE) | SLICE_TYPE(SESSION_CLOSE) |
-             SLICE_TYPE(SESSION_FORK),
     .decide = decide,
     .apply = apply,
     .check = check,

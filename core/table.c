@@ -6,6 +6,9 @@
  * probing over slot numbers, never more than half full. A hole keeps its place in the index, so
  * that probing goes on behind it; so removing is one write, and undoing it another.
  *
+ * A table remembers the slot where it found something last. That is looked at first, and held
+ * against the id like any other: so it need not be kept right when entries go or come back.
+ *
  * Ids are chosen by clients: the hash is seeded with limits->hash_seed.
  */
 #include "core/internal.h"
@@ -25,35 +28,23 @@ uint64_t hash_stable(struct str bytes)
     return XXH3_64bits(bytes.p, bytes.n);
 }
 
-static bool entry_is(const struct table_entry *e, uint64_t hash, struct str id)
+int64_t table_slot_indexed(const struct table *t, uint64_t hash, struct str id)
 {
-    if (e->hash != hash || e->object == NULL)
-        return false;
-    const struct str *own = e->object;
-    return own->n == id.n && memcmp(own->p, id.p, id.n) == 0;
-}
-
-int64_t table_slot(const struct table *t, uint64_t hash, struct str id)
-{
-    if (t->index == NULL) {
-        for (uint32_t slot = 0; slot < t->used; slot++) {
-            if (entry_is(&t->entries[slot], hash, id))
-                return slot;
-        }
-        return TABLE_NONE;
-    }
     uint32_t mask = t->cap * 2 - 1;
     for (uint32_t at = (uint32_t)hash & mask; t->index[at] != 0; at = (at + 1) & mask) {
-        if (entry_is(&t->entries[t->index[at] - 1], hash, id))
+        if (table_entry_is(&t->entries[t->index[at] - 1], hash, id))
             return t->index[at] - 1;
     }
     return TABLE_NONE;
 }
 
-void *table_find(const struct table *t, uint64_t hash, struct str id)
+void *table_find_hashed(const struct core_session *s, const struct table *t, struct str id)
 {
-    int64_t slot = table_slot(t, hash, id);
-    return slot == TABLE_NONE ? NULL : t->entries[slot].object;
+    int64_t slot = table_slot(t, table_hash(s, id), id);
+    if (slot == TABLE_NONE)
+        return NULL;
+    ((struct table *)(uintptr_t)t)->hint = (uint32_t)slot;
+    return t->entries[slot].object;
 }
 
 static uint32_t *index_place(const struct table *t, uint64_t hash)

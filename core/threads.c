@@ -8,7 +8,7 @@
 
 struct thread *thread_find(const struct core_session *s, struct str id)
 {
-    return table_find(&s->threads, table_hash(s, id), id);
+    return table_find_id(s, &s->threads, id);
 }
 
 struct thread *thread_find_created(const struct core_session *s, uint64_t created_seq)
@@ -394,7 +394,7 @@ static void patch_closed(const struct core_fields *f, struct buf *out)
     patch_end(out);
     patch_thread(out, "replace", f->thread, STR("/older"));
     patch_value(out);
-    json_add_u64(out, f->older);
+    buf_add_u64(out, f->older);
     patch_end(out);
     patch_thread(out, "replace", f->thread, STR("/messages\",\"value\":[]}"));
 }
@@ -519,8 +519,6 @@ static void release(struct core_session *s)
 
 const struct slice threads_slice = {
     .name = "threads",
-    .types = SLICE_TYPE(THREAD_CREATE) | SLICE_TYPE(THREAD_ADD) | SLICE_TYPE(THREAD_REMOVE) |
-             SLICE_TYPE(THREAD_CLOSE),
     .decide = decide,
     .apply = apply,
     .check = check,

@@ -3,8 +3,8 @@
  *
  * While the journal is active (core_begin, or one core_apply alone), every change to the state
  * leaves a record here: the bytes a place held before, an object that was made, or an object that
- * is no longer used. A record is its old bytes, padded to 8, followed by a struct record, so that
- * the journal is walked from its end:
+ * is no longer used. A record is its old bytes, padded to 8, followed by a struct journal_record,
+ * so that the journal is walked from its end:
  *
  *     undo: old bytes are put back, newest first, and what was made is freed
  *     keep: what is no longer used is freed; until then undo could need it
@@ -12,16 +12,6 @@
  * As bytes and pointers come back just as they were, so does the order of every table.
  */
 #include "core/internal.h"
-
-enum record_kind { RECORD_BYTES, RECORD_MADE, RECORD_DROPPED };
-
-struct record {
-    void *p;
-    uint32_t n;
-    uint32_t kind;
-};
-
-enum { RECORD_BYTES_MAX = 1 << 30 };
 
 static size_t padded(size_t n)
 {
@@ -35,7 +25,7 @@ static void journal_release(struct core_session *s)
         s->heap->free(s->heap->ctx, j->p, j->cap);
 }
 
-static void journal_grow(struct core_session *s, size_t more)
+void journal_grow(struct core_session *s, size_t more)
 {
     struct journal *j = &s->journal;
     size_t cap = j->cap * 2;
@@ -48,31 +38,20 @@ static void journal_grow(struct core_session *s, size_t more)
     j->cap = cap;
 }
 
-static void journal_record(struct core_session *s, enum record_kind kind, void *p, size_t n)
+static void journal_note(struct core_session *s, enum journal_kind kind, void *p, size_t n)
 {
-    assert(n <= RECORD_BYTES_MAX);
     struct journal *j = &s->journal;
-    size_t copied = kind == RECORD_BYTES ? padded(n) : 0;
-    struct record record = {.p = p, .n = (uint32_t)n, .kind = kind};
-    if (j->cap - j->n < copied + sizeof(record))
-        journal_grow(s, copied + sizeof(record));
-    if (kind == RECORD_BYTES)
-        memcpy(j->p + j->n, p, n);
-    memcpy(j->p + j->n + copied, &record, sizeof(record));
-    j->n += copied + sizeof(record);
-}
-
-void journal_save(struct core_session *s, void *p, size_t n)
-{
-    if (s->journal.active)
-        journal_record(s, RECORD_BYTES, p, n);
+    assert(n <= JOURNAL_BYTES_MAX);
+    if (j->cap - j->n < sizeof(struct journal_record))
+        journal_grow(s, sizeof(struct journal_record));
+    journal_add(j, kind, p, n, 0);
 }
 
 void *state_alloc(struct core_session *s, size_t size)
 {
     void *p = s->heap->alloc(s->heap->ctx, size);
     if (s->journal.active)
-        journal_record(s, RECORD_MADE, p, size);
+        journal_note(s, JOURNAL_MADE, p, size);
     return p;
 }
 
@@ -81,7 +60,7 @@ void state_free(struct core_session *s, void *p, size_t size)
     if (p == NULL)
         return;
     if (s->journal.active) {
-        journal_record(s, RECORD_DROPPED, p, size);
+        journal_note(s, JOURNAL_DROPPED, p, size);
         s->journal.dropped++;
     } else {
         s->heap->free(s->heap->ctx, p, size);
@@ -107,12 +86,12 @@ void state_set_text(struct core_session *s, struct str *place, struct str text)
 }
 
 /* Cuts the newest record off and returns it; its old bytes then begin at j->p + j->n. */
-static struct record journal_pop(struct journal *j)
+static struct journal_record journal_pop(struct journal *j)
 {
-    struct record record;
+    struct journal_record record;
     assert(j->n >= sizeof(record));
     memcpy(&record, j->p + j->n - sizeof(record), sizeof(record));
-    j->n -= sizeof(record) + (record.kind == RECORD_BYTES ? padded(record.n) : 0);
+    j->n -= sizeof(record) + (record.kind == JOURNAL_BYTES ? padded(record.n) : 0);
     return record;
 }
 
@@ -132,10 +111,10 @@ void journal_rewind(struct core_session *s, size_t mark)
     struct journal *j = &s->journal;
     assert(j->active && mark <= j->n);
     while (j->n > mark) {
-        struct record record = journal_pop(j);
-        if (record.kind == RECORD_BYTES)
+        struct journal_record record = journal_pop(j);
+        if (record.kind == JOURNAL_BYTES)
             memcpy(record.p, j->p + j->n, record.n);
-        else if (record.kind == RECORD_MADE)
+        else if (record.kind == JOURNAL_MADE)
             s->heap->free(s->heap->ctx, record.p, record.n);
         else
             j->dropped--;
@@ -148,8 +127,8 @@ void journal_end(struct core_session *s)
     struct journal *j = &s->journal;
     assert(j->active);
     while (j->dropped != 0) {
-        struct record record = journal_pop(j);
-        if (record.kind == RECORD_DROPPED) {
+        struct journal_record record = journal_pop(j);
+        if (record.kind == JOURNAL_DROPPED) {
             s->heap->free(s->heap->ctx, record.p, record.n);
             j->dropped--;
         }

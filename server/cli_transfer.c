@@ -92,13 +92,14 @@ void transfer_set_path(CURL *curl, const struct transfer_arguments *arguments, c
     curl_easy_setopt(curl, CURLOPT_URL, url);
 }
 
-/* The `detail` of a problem; p == NULL: it is none. Lies in the parser. */
-static struct str detail_of(struct json_parser *parser, struct str body)
+/* The `detail` of a problem, in the arena; p == NULL: it is none. */
+static struct str detail_of(struct json_parser *parser, struct arena *arena, struct str body)
 {
     const struct json_value *root;
     struct json_error error;
 
-    if (body.n == 0 || json_parse(parser, body, &root, &error) != 0 || root->type != JSON_OBJECT)
+    if (body.n == 0 || json_parse(parser, arena, body, &root, &error) != 0 ||
+        root->type != JSON_OBJECT)
         return (struct str){0};
     const struct json_value *key = json_first(root);
     for (uint32_t i = 0; i < root->size; i++, key = json_next(key + 1))
@@ -115,7 +116,8 @@ void transfer_complain(CURL *curl, CURLcode code, struct str body, const char *w
     curl_easy_getinfo(curl, CURLINFO_EFFECTIVE_URL, &url);
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
     struct json_parser *parser = json_parser_new(1, 0);
-    struct str detail = status >= 300 ? detail_of(parser, body) : (struct str){0};
+    struct arena arena = {0};
+    struct str detail = status >= 300 ? detail_of(parser, &arena, body) : (struct str){0};
     if (detail.p != NULL)
         fprintf(stderr, "atoll: %s: %.*s (%ld)\n", what, (int)detail.n, detail.p, status);
     else if (code != CURLE_OK && status < 300)
@@ -124,5 +126,6 @@ void transfer_complain(CURL *curl, CURLcode code, struct str body, const char *w
     else
         fprintf(stderr, "atoll: %s: %s answered with status %ld\n", what, url != NULL ? url : "",
                 status);
+    arena_free(&arena);
     json_parser_free(parser);
 }

@@ -12,6 +12,7 @@
 #include "server/decode.h"
 
 #include "server/json.h"
+#include "server/names.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -22,7 +23,6 @@
 #include <xxhash.h>
 
 enum {
-    FORM_MEMBERS_MAX = 16,          /* members of a form; asserted when it is made */
     SCRATCH_KEEP_BYTES = 64 * 1024, /* canonical text kept between requests */
     NAME_SHOWN_BYTES = 24,          /* of a name that we do not know */
     FEW_IDS = 16                    /* up to here comparing all pairs is faster than hashing */
@@ -32,8 +32,7 @@ enum {
 enum common { COMMON_EXPECTED_SEQ, COMMON_KEY, COMMON_TYPE, COMMON_COUNT };
 
 struct form {
-    uint16_t tags[FORM_MEMBERS_MAX]; /* name's length and first byte: compared before the name */
-    struct str names[FORM_MEMBERS_MAX];
+    struct names names;
     const struct core_field_spec *fields;
     uint32_t fields_n;
     struct str type_name;
@@ -47,7 +46,9 @@ struct decoder {
     struct json_parser *parser;
     struct buf scratch;
     struct form forms[CORE_TYPE_COUNT];
-    uint32_t *id_slots; /* place + 1 in the list being folded; 0: free */
+    struct names types;              /* of commands … */
+    enum core_type codes[NAMES_MAX]; /* … and what they are, by place there */
+    uint32_t *id_slots;              /* place + 1 in the list being folded; 0: free */
     uint32_t id_slots_mask;
 };
 
@@ -128,7 +129,7 @@ static int refuse_unknown(const struct job *job, struct str name)
     char list[160] = "";
     for (uint32_t i = 0; i < form->fields_n + COMMON_TYPE; i++) {
         if (i >= form->fields_n || (job->preset >> form->fields[i].field & 1) == 0)
-            list_add(list, sizeof(list), form->names[i].p);
+            list_add(list, sizeof(list), form->names.items[i].name.p);
     }
     /* The request's arena holds the name until the refusal is out. */
     struct shown shown = show(name);
@@ -157,8 +158,8 @@ static const char *field_named(const struct decoder *d, struct str name)
         const struct form *form = &d->forms[type];
         uint32_t names_n = form->type_name.p != NULL ? form->fields_n + COMMON_COUNT : 0;
         for (uint32_t i = 0; i < names_n; i++) {
-            if (str_equal(form->names[i], name))
-                return form->names[i].p;
+            if (str_equal(form->names.items[i].name, name))
+                return form->names.items[i].name.p;
         }
     }
     return NULL;
@@ -171,9 +172,10 @@ static int refuse_json(const struct job *job, const struct json_error *error)
 
 /* ---- kinds of values */
 
-static struct str copy_text(const struct job *job, const struct json_value *v)
+/* A string that lives as long as the request. That of a message lives as long as the message. */
+static inline struct str take_text(const struct job *job, const struct json_value *v)
 {
-    return v->size == 0 ? STR("") : arena_copy(job->arena, json_str(v));
+    return job->envelope == NULL ? json_str(v) : arena_copy(job->arena, json_str(v));
 }
 
 static int decode_id(const struct job *job, const struct core_field_spec *spec,
@@ -181,7 +183,7 @@ static int decode_id(const struct job *job, const struct core_field_spec *spec,
 {
     if (v->type != JSON_STRING || !core_id_valid(json_str(v)))
         return refuse_kind(job, spec, "an id: " CORE_ID_RULE);
-    *out = copy_text(job, v);
+    *out = take_text(job, v);
     return 0;
 }
 
@@ -193,7 +195,7 @@ static int decode_text(const struct job *job, const struct core_field_spec *spec
     uint32_t limit = job->d->limits->max[spec->limit];
     if (spec->limit != CORE_LIMIT_NONE && v->size > limit)
         return refuse_size(job, spec->name, v->size, "bytes", limit);
-    *out = copy_text(job, v);
+    *out = take_text(job, v);
     return 0;
 }
 
@@ -202,7 +204,7 @@ static int decode_message_id(const struct job *job, const struct core_field_spec
 {
     if (v->type != JSON_STRING || core_message_seq(json_str(v)) == 0)
         return refuse_kind(job, spec, "a message id: m<seq>");
-    *out = copy_text(job, v);
+    *out = take_text(job, v);
     return 0;
 }
 
@@ -234,8 +236,8 @@ static int decode_label(const struct job *job, const struct core_field_spec *spe
                       spec->name, show(json_str(key)).text, removes ? " or null" : "");
     if (v->type == JSON_STRING && v->size > limit)
         return refuse_size(job, spec->name, v->size, "bytes in a value", limit);
-    out->key = copy_text(job, key);
-    out->value = v->type == JSON_NULL ? (struct str){0} : copy_text(job, v);
+    out->key = take_text(job, key);
+    out->value = v->type == JSON_NULL ? (struct str){0} : take_text(job, v);
     return 0;
 }
 
@@ -309,7 +311,7 @@ static int decode_ids(const struct job *job, const struct core_field_spec *spec,
             return refuse(job, CORE_E_TOO_LARGE, spec->name,
                           "\"%s\" has more than %u ids, which is the most allowed", spec->name,
                           limit);
-        out->items[out->n++] = copy_text(job, item);
+        out->items[out->n++] = take_text(job, item);
     }
     return 0;
 }
@@ -414,7 +416,7 @@ static int decode_common(const struct job *job, enum common common, const struct
             return refuse(job, CORE_E_MALFORMED, "key",
                           "\"key\" must be a string of 1 to %d bytes without control characters",
                           DECODE_KEY_BYTES);
-        out->key = copy_text(job, v);
+        out->key = take_text(job, v);
     } else if (common == COMMON_EXPECTED_SEQ) {
         if (!is_integer(v, 0, (double)CORE_SAFE_INTEGER))
             return refuse(job, CORE_E_MALFORMED, "expected_seq",
@@ -424,22 +426,6 @@ static int decode_common(const struct job *job, enum common common, const struct
         out->has_expected = true;
     }
     return 0;
-}
-
-static uint16_t tag_of(struct str name)
-{
-    return (uint16_t)((name.n & 0xff) << 8 | (unsigned char)(name.n != 0 ? name.p[0] : '\0'));
-}
-
-/* The member's place in the form, or -1. */
-static int form_find(const struct form *form, uint32_t n, struct str name)
-{
-    uint16_t tag = tag_of(name);
-    for (uint32_t i = 0; i < n; i++) {
-        if (form->tags[i] == tag && str_equal(form->names[i], name))
-            return (int)i;
-    }
-    return -1;
 }
 
 static int check_required(const struct job *job)
@@ -466,14 +452,15 @@ static bool in_envelope(const struct job *job, struct str name)
 static int decode_members(const struct job *job, const struct json_value *object, bool with_type)
 {
     const struct form *form = job->form;
-    uint32_t members_n = form->fields_n + (with_type ? COMMON_COUNT : COMMON_TYPE);
+    int members_n = (int)form->fields_n + (with_type ? COMMON_COUNT : COMMON_TYPE);
     const struct json_value *key = json_first(object);
     for (uint32_t i = 0; i < object->size; i++, key = json_next(key + 1)) {
-        int at = form_find(form, members_n, json_str(key));
+        int at = names_find(&form->names, json_str(key));
         int status = 0;
-        if (at < 0 && in_envelope(job, json_str(key)))
+        bool known = at >= 0 && at < members_n;
+        if (!known && in_envelope(job, json_str(key)))
             continue;
-        if (at < 0)
+        if (!known)
             return refuse_unknown(job, json_str(key));
         if ((uint32_t)at >= form->fields_n)
             status = decode_common(job, (enum common)((uint32_t)at - form->fields_n), key + 1);
@@ -488,29 +475,19 @@ static int decode_members(const struct job *job, const struct json_value *object
     return check_required(job);
 }
 
-static const struct json_value *find_member(const struct json_value *object, struct str name)
+static const struct json_value *find_type(const struct json_value *object)
 {
     const struct json_value *key = json_first(object);
     for (uint32_t i = 0; i < object->size; i++, key = json_next(key + 1)) {
-        if (str_equal(json_str(key), name))
+        if (key->size == 4 && memcmp(key->as.text, "type", 4) == 0)
             return key + 1;
     }
     return NULL;
 }
 
-static enum core_type type_named(const struct decoder *d, struct str name)
-{
-    for (int type = CORE_TYPE_NONE + 1; type < CORE_TYPE_COUNT; type++) {
-        if (str_equal(d->forms[type].type_name, name))
-            return (enum core_type)type;
-    }
-    return CORE_TYPE_NONE;
-}
-
 /* Any value as a command in the form that names its type. */
 static int decode_typed(struct job *job, const struct json_value *v)
 {
-    memset(job->out, 0, sizeof(*job->out));
     if (v->type == JSON_FAULT) {
         struct json_error error;
         json_fault(job->d->parser, v, &error);
@@ -518,12 +495,13 @@ static int decode_typed(struct job *job, const struct json_value *v)
     }
     if (v->type != JSON_OBJECT)
         return refuse(job, CORE_E_MALFORMED, NULL, "a command must be an object");
-    const struct json_value *type = find_member(v, STR("type"));
-    enum core_type code = CORE_TYPE_NONE;
+    const struct json_value *type = find_type(v);
+    int place = -1;
     if (type != NULL && type->type == JSON_STRING)
-        code = type_named(job->d, json_str(type));
-    if (code == CORE_TYPE_NONE)
+        place = names_find(&job->d->types, json_str(type));
+    if (place < 0)
         return refuse_type(job, type);
+    enum core_type code = job->d->codes[place];
     job->out->command.type = code;
     job->form = &job->d->forms[code];
     return decode_members(job, v, true);
@@ -531,11 +509,12 @@ static int decode_typed(struct job *job, const struct json_value *v)
 
 /* ---- whole bodies */
 
-/* Makes room for n commands, not zeroed. */
+/* Makes room for n commands, zeroed. */
 static struct request_command *add_commands(struct request *request, uint32_t n)
 {
     request->commands = arena_alloc(&request->arena, n * sizeof(*request->commands));
     request->commands_n = n;
+    memset(request->commands, 0, n * sizeof(*request->commands));
     return request->commands;
 }
 
@@ -572,7 +551,6 @@ static int check_count(const struct job *job, size_t n)
 /* `failed`: the command of the job's index was refused; its answer goes with it. */
 static void batch_settle(const struct job *job, bool failed)
 {
-    job->out->bad = NULL;
     if (failed) {
         job->out->bad = arena_alloc(job->arena, sizeof(*job->out->bad));
         *job->out->bad = *job->why;
@@ -615,10 +593,8 @@ static int decode_line(struct job *job, struct str line)
 {
     const struct json_value *v;
     struct json_error error;
-    if (json_parse(job->d->parser, line, &v, &error) != 0) {
-        memset(job->out, 0, sizeof(*job->out));
+    if (json_parse(job->d->parser, job->arena, line, &v, &error) != 0)
         return refuse_json(job, &error);
-    }
     return decode_typed(job, v);
 }
 
@@ -643,7 +619,7 @@ static int decode_body(struct job *job, struct str body, struct request *request
 {
     const struct json_value *root;
     struct json_error error;
-    if (json_parse(job->d->parser, body, &root, &error) != 0)
+    if (json_parse(job->d->parser, job->arena, body, &root, &error) != 0)
         return refuse_json(job, &error);
     if (root->type == JSON_OBJECT)
         return decode_single(job, root, request);
@@ -702,7 +678,7 @@ static int decode_rest_body(struct job *job, struct str body, struct request *re
     static const struct json_value nothing = {.type = JSON_OBJECT};
     const struct json_value *root = &nothing;
     struct json_error error;
-    if (body.n != 0 && json_parse(job->d->parser, body, &root, &error) != 0)
+    if (body.n != 0 && json_parse(job->d->parser, job->arena, body, &root, &error) != 0)
         return refuse_json(job, &error);
     if (root->type != JSON_OBJECT)
         return refuse(job, CORE_E_MALFORMED, NULL, "the body must be an object");
@@ -716,7 +692,6 @@ int decode_rest(struct decoder *d, enum core_type type, const struct core_fields
     struct job job = {.d = d, .arena = &request->arena, .form = &d->forms[type], .why = why};
     job.out = add_commands(request, 1);
     request->batch = false;
-    memset(job.out, 0, sizeof(*job.out));
     job.out->command.type = type;
     int status = check_body(&job, body);
     if (status == 0 && preset != NULL) {
@@ -773,7 +748,7 @@ static int read_envelope(const struct job *job, struct decode_message *out)
     if (session == NULL || session->type != JSON_STRING || !core_id_valid(json_str(session)))
         return refuse(job, CORE_E_MALFORMED, "session",
                       "\"session\" must name the session, by an id: " CORE_ID_RULE);
-    out->session = arena_copy(job->arena, json_str(session));
+    out->session = json_str(session);
     return 0;
 }
 
@@ -783,7 +758,7 @@ int decode_message(struct decoder *d, struct str text, bool many, struct arena *
     struct job job = {.d = d, .arena = scratch, .why = why};
     struct json_error error;
     *out = (struct decode_message){.many = many};
-    if (json_parse(d->parser, text, &out->root, &error) != 0)
+    if (json_parse(d->parser, scratch, text, &out->root, &error) != 0)
         return refuse_json(&job, &error);
     if (out->root->type != JSON_OBJECT)
         return refuse(&job, CORE_E_MALFORMED, NULL, "a message must be an object");
@@ -810,6 +785,7 @@ int decode_message_command(struct decoder *d, const struct decode_message *messa
 {
     struct job job = {.d = d, .arena = &request->arena, .envelope = message, .why = why};
     job.out = next_command(request);
+    memset(job.out, 0, sizeof(*job.out));
     if (decode_typed(&job, message->root) != 0)
         return -1;
     job.out->ref = message->ref.p != NULL ? arena_copy(job.arena, message->ref) : (struct str){0};
@@ -835,13 +811,6 @@ bool decode_key_valid(struct str key)
 
 /* ---- the decoder */
 
-static void form_add(struct form *form, uint32_t at, const char *name)
-{
-    assert(at < FORM_MEMBERS_MAX);
-    form->names[at] = (struct str){name, strlen(name)};
-    form->tags[at] = tag_of(form->names[at]);
-}
-
 static void form_make(struct form *form, const struct core_type_spec *spec)
 {
     static const char *const common[COMMON_COUNT] = {
@@ -852,12 +821,13 @@ static void form_make(struct form *form, const struct core_type_spec *spec)
     for (uint32_t i = 0; i < form->fields_n; i++) {
         const struct core_field_spec *field = &form->fields[i];
         uint64_t bit = UINT64_C(1) << field->field;
-        form_add(form, i, field->name);
+        names_add(&form->names, (struct str){field->name, strlen(field->name)});
         form->fields_known |= bit;
         form->fields_required |= (field->flags & FIELD_REQUIRED) != 0 ? bit : 0;
     }
     for (uint32_t i = 0; i < COMMON_COUNT; i++)
-        form_add(form, form->fields_n + i, common[i]);
+        names_add(&form->names, (struct str){common[i], strlen(common[i])});
+    names_make(&form->names);
 }
 
 /* Twice as many as the longest list has ids. */
@@ -887,9 +857,13 @@ struct decoder *decoder_new(const struct core_limits *limits, uint32_t max_batch
     for (int type = CORE_TYPE_NONE + 1; type < CORE_TYPE_COUNT; type++) {
         const struct core_type_spec *spec = core_type_spec((enum core_type)type);
         struct str name = {spec->command_name, strlen(spec->command_name)};
-        if (core_type_of_command(name) != CORE_TYPE_NONE) /* else no client may give it */
-            form_make(&d->forms[type], spec);
+        if (core_type_of_command(name) == CORE_TYPE_NONE) /* no client may give it */
+            continue;
+        form_make(&d->forms[type], spec);
+        d->codes[d->types.n] = (enum core_type)type;
+        names_add(&d->types, name);
     }
+    names_make(&d->types);
     return d;
 }
 

@@ -46,7 +46,7 @@ static int take_fork_member(const struct json_value *key, struct request *reques
         return refuse(why, NULL, "unknown field: a fork takes at, session");
     if (v->type != JSON_STRING || !core_id_valid(json_str(v)))
         return refuse(why, "session", "\"session\" must be an id: " CORE_ID_RULE);
-    request->session = arena_copy(&request->arena, json_str(v));
+    request->session = json_str(v);
     return 0;
 }
 
@@ -56,7 +56,7 @@ static int read_fork(struct json_parser *parser, struct str body, struct request
     const struct json_value *root;
     struct json_error error;
 
-    if (json_parse(parser, body, &root, &error) != 0)
+    if (json_parse(parser, &request->arena, body, &root, &error) != 0)
         return refuse(why, NULL, "%s", error.text);
     if (root->type != JSON_OBJECT)
         return refuse(why, NULL, "the body must be an object");

@@ -3,7 +3,8 @@
  *
  * Normal path: simdjson says where the tokens are (server/json_internal.h), and read_value follows
  * them, one call a value. A string ends at the last quote before the next token. Strings stay where
- * they are in our copy of the text; only those with escapes are written anew, behind the copy.
+ * they are in our copy of the text; only those with escapes are written anew. read_texts takes the
+ * members of which most objects consist, strings, in one go.
  * Failure: fail() keeps what is wrong and where, and its false goes up to json_parse. What breaks a
  * rule of ours only is kept by raise_fault and reading goes on, since it may be one element's.
  */
@@ -21,7 +22,7 @@
 
 enum {
     KEY_SLOTS_MIN = 16,       /* a power of 2, as its doubles are */
-    TEXT_MIN = 4096,          /* bytes of text that there is room for from the start */
+    TEXT_MIN = 4096,          /* bytes of text whose tokens there is room for from the start */
     LONG_BYTES = 1024 * 1024, /* a text from here on is looked at before it is read */
     SMALL_BYTES = 6,          /* an element */
     DIGITS_KEPT = 17,         /* any decimal of so many digits finds its way back from a double */
@@ -35,9 +36,11 @@ struct json_parser {
     uint32_t max_elements;
     uint64_t hash_seed;
     struct json_index *index;
-    char *text; /* and JSON_PADDING zeros */
-    size_t n, cap;
-    char *plain; /* behind `text` and as large: where the next unescaped string goes */
+    size_t index_cap;
+    struct arena *arena; /* of this parse */
+    char *text;          /* in the arena, and JSON_PADDING zeros behind it */
+    size_t n;
+    char *plain; /* in the arena: where the next unescaped string goes; NULL: none has come */
     struct json_value *values;
     size_t values_n, values_cap;
     const uint32_t *token, *end; /* the next token; behind the last one, where *end is n */
@@ -269,11 +272,18 @@ static bool unescape(struct json_parser *p, struct json_value *v)
 {
     const char *from = v->as.text;
     const char *end = from + v->size;
+    if (p->plain == NULL) /* no string grows by it */
+        p->plain = arena_alloc(p->arena, p->n - v->at);
     v->as.text = p->plain;
-    while (from < end) {
-        if (*from != '\\')
-            *p->plain++ = *from++;
-        else if (!take_escape(p, &from))
+    for (;;) {
+        const char *escape = memchr(from, '\\', (size_t)(end - from));
+        size_t run = (size_t)((escape != NULL ? escape : end) - from);
+        memcpy(p->plain, from, run);
+        p->plain += run;
+        from = escape;
+        if (escape == NULL)
+            break;
+        if (!take_escape(p, &from))
             return false;
     }
     v->size = (uint32_t)(p->plain - v->as.text);
@@ -282,17 +292,35 @@ static bool unescape(struct json_parser *p, struct json_value *v)
     return true;
 }
 
+/* Where a string ends whose next token is at text[next]. */
+static inline const char *string_end(const char *text, uint32_t next)
+{
+    const char *end = text + next - 1;
+    while (*end != '"')
+        end--;
+    return end;
+}
+
+static inline void put_string(struct json_value *v, const char *text, uint32_t at, uint32_t next)
+{
+    v->as.text = text + at + 1;
+    const char *end = string_end(text, next);
+    assert(end >= v->as.text);
+    v->size = (uint32_t)(end - v->as.text);
+    v->type = JSON_STRING;
+    v->at = at & JSON_BYTES;
+}
+
+static bool has_escapes(const struct json_value *string)
+{
+    return memchr(string->as.text, '\\', string->size) != NULL;
+}
+
 static bool read_string(struct json_parser *p, uint32_t at)
 {
     struct json_value *v = add_value(p, JSON_STRING, at);
-    const char *from = p->text + at + 1;
-    const char *end = p->text + *p->token - 1;
-    while (*end != '"')
-        end--;
-    assert(end >= from);
-    v->as.text = from;
-    v->size = (uint32_t)(end - from);
-    return !p->escapes || memchr(from, '\\', v->size) == NULL || unescape(p, v);
+    put_string(v, p->text, at, *p->token);
+    return !p->escapes || !has_escapes(v) || unescape(p, v);
 }
 
 static bool read_word(struct json_parser *p, uint32_t at, const char *word, enum json_type type)
@@ -305,6 +333,21 @@ static bool read_word(struct json_parser *p, uint32_t at, const char *word, enum
 }
 
 /* ---- keys stand once */
+
+/* What keys an object has so far: one bit each. Only where two have the same they are compared. */
+struct keys {
+    uint64_t seen;
+    bool alike;
+};
+
+static inline void keys_add(struct keys *keys, const struct json_value *key)
+{
+    const char *text = key->as.text;
+    unsigned ends = key->size != 0 ? (unsigned)text[0] * 7 + (unsigned)text[key->size - 1] : 0;
+    uint64_t bit = UINT64_C(1) << ((ends + key->size * 3) & 63);
+    keys->alike |= (keys->seen & bit) != 0;
+    keys->seen |= bit;
+}
 
 static bool same_key(const struct json_value *a, const struct json_value *b)
 {
@@ -394,18 +437,53 @@ static bool read_member(struct json_parser *p, unsigned depth)
     return read_value(p, depth + 1);
 }
 
+/*
+ * Reads the members that come next as far as they are strings without escapes; nothing can be wrong
+ * with those. True: they were the last, and the object's end is taken. What follows the last token
+ * is a 0.
+ */
+static bool read_texts(struct json_parser *p, struct json_value *object, struct keys *keys)
+{
+    const char *text = p->text;
+    const uint32_t *token = p->token;
+    struct json_value *v = p->values + p->values_n;
+    char after = ',';
+
+    while (after == ',' && text[token[0]] == '"' && text[token[1]] == ':' &&
+           text[token[2]] == '"' && object->size != JSON_MEMBERS) {
+        char next = text[token[3]];
+        put_string(v, text, token[0], token[1]);
+        put_string(v + 1, text, token[2], token[3]);
+        if ((next != ',' && next != '}') || (p->escapes && (has_escapes(v) || has_escapes(v + 1))))
+            break;
+        keys_add(keys, v);
+        after = next;
+        object->size++;
+        token += 4;
+        v += 2;
+    }
+    p->token = token;
+    p->values_n = (size_t)(v - p->values);
+    assert(p->values_n <= p->values_cap);
+    return after == '}';
+}
+
 static bool read_object(struct json_parser *p, uint32_t at, unsigned depth)
 {
     struct json_value *v = add_value(p, JSON_OBJECT, at);
-    for (bool more = !take(p, '}'); more; more = goes_on(p, '}')) {
+    struct keys keys = {0};
+    for (bool more = !take(p, '}'); more && !read_texts(p, v, &keys); more = goes_on(p, '}')) {
+        const struct json_value *key = p->values + p->values_n;
         if (v->size++ == JSON_MEMBERS)
             return fail(p, *p->token, "more than 16384 members in one object");
         if (!read_member(p, depth))
             return false;
+        keys_add(&keys, key);
     }
     if (!finish(p, v))
         return false;
-    check_keys(p, v, depth);
+    if (keys.alike)
+        check_keys(p, v, depth);
     return true;
 }
 
@@ -502,14 +580,12 @@ struct json_parser *json_parser_new(uint32_t max_elements, uint64_t hash_seed)
 
 static void release(struct json_parser *p)
 {
-    free(p->text);
     free(p->values);
     if (p->index != NULL)
         json_index_free(p->index);
-    p->text = NULL;
     p->values = NULL;
     p->index = NULL;
-    p->cap = p->values_cap = 0;
+    p->index_cap = p->values_cap = 0;
 }
 
 void json_parser_free(struct json_parser *p)
@@ -520,8 +596,8 @@ void json_parser_free(struct json_parser *p)
 
 void json_parser_trim(struct json_parser *p)
 {
-    size_t text_bytes = p->cap * (2 + sizeof(*p->token)); /* two copies, and simdjson's offsets */
-    if (text_bytes + p->values_cap * sizeof(*p->values) > JSON_KEEP_BYTES)
+    size_t index_bytes = p->index_cap * sizeof(*p->token);
+    if (index_bytes + p->values_cap * sizeof(*p->values) > JSON_KEEP_BYTES)
         release(p);
 }
 
@@ -553,19 +629,20 @@ static size_t relevant(const struct json_parser *p, struct str text)
 }
 
 /* Makes a copy of the text, and room for what comes of it. */
-static void load(struct json_parser *p, struct str text)
+static void load(struct json_parser *p, struct arena *arena, struct str text)
 {
     p->n = relevant(p, text);
-    if (p->cap < p->n || p->index == NULL) {
+    if (p->index_cap < p->n || p->index == NULL) {
         release(p);
-        p->cap = p->n < TEXT_MIN ? TEXT_MIN : p->n;
-        p->text = mem_alloc(2 * p->cap + JSON_PADDING);
-        p->index = json_index_new(p->cap);
+        p->index_cap = p->n < TEXT_MIN ? TEXT_MIN : p->n;
+        p->index = json_index_new(p->index_cap);
     }
+    p->arena = arena;
+    p->text = arena_alloc(arena, p->n + JSON_PADDING);
     if (p->n != 0)
         memcpy(p->text, text.p, p->n);
     memset(p->text + p->n, 0, JSON_PADDING);
-    p->plain = p->text + p->cap + JSON_PADDING;
+    p->plain = NULL;
     p->escapes = memchr(p->text, '\\', p->n) != NULL;
     p->values_n = 0;
     p->why = NULL;
@@ -633,11 +710,11 @@ static bool read_text(struct json_parser *p)
     return follower(p) == p->n || fail(p, follower(p), "something follows the value");
 }
 
-int json_parse(struct json_parser *p, struct str text, const struct json_value **root,
-               struct json_error *error)
+int json_parse(struct json_parser *p, struct arena *arena, struct str text,
+               const struct json_value **root, struct json_error *error)
 {
     assert(text.n <= JSON_BYTES);
-    load(p, text);
+    load(p, arena, text);
     bool good = read_text(p);
     *root = p->values;
     if (good && p->fault == FAULT_NONE)

@@ -40,7 +40,8 @@ enum json_type {
     JSON_FAULT /* only as an element of the outermost array: see json_fault */
 };
 
-/* One value; good until the parser's next json_parse or json_parser_trim. */
+/* One value; good until the parser's next json_parse or json_parser_trim. Strings lie in the arena
+ * of the parse, and are good as long as that. */
 struct json_value {
     union {
         const char *text; /* JSON_STRING; never NULL */
@@ -70,9 +71,10 @@ void json_parser_free(struct json_parser *p);
 /* Gives back the memory of a parser that holds more than JSON_KEEP_BYTES, and its values. */
 void json_parser_trim(struct json_parser *p);
 
-/* Reads one JSON text, which is copied and may go. 0 with *root set, or -1 with *error filled. */
-int json_parse(struct json_parser *p, struct str text, const struct json_value **root,
-               struct json_error *error);
+/* Reads one JSON text, which is copied to the arena and may go. 0 with *root set, or -1 with *error
+ * filled. */
+int json_parse(struct json_parser *p, struct arena *arena, struct str text,
+               const struct json_value **root, struct json_error *error);
 /* What is wrong with a JSON_FAULT of the last parse. */
 void json_fault(const struct json_parser *p, const struct json_value *fault,
                 struct json_error *error);

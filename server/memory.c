@@ -7,6 +7,16 @@
 
 enum { PATH_SIZE = 4096 };
 
+#ifdef ATOLL_JEMALLOC
+/*
+ * Read by jemalloc when it starts; the environment's MALLOC_CONF goes over it. While a request is
+ * under way h2o holds a piece of 4 KiB for it, and a buffer of a little more than 8 KiB; of those
+ * that are done with it keeps only 16 each, the rest are malloc's: hundreds in each turn of a busy
+ * server. By default there are one or two to a slab, and a thread keeps 20. Slabs of 64 it is.
+ */
+const char *malloc_conf = "slab_sizes:4096-4096:64|10240-10240:160";
+#endif
+
 /* What the file says; UINT64_MAX where it is not there or says "max". */
 static uint64_t read_limit(const char *path)
 {

@@ -1,5 +1,5 @@
 /*
- * memory: how much of it this process may use.
+ * memory: how much of it this process may use, and how jemalloc is to cut it.
  */
 #ifndef ATOLL_SERVER_MEMORY_H
 #define ATOLL_SERVER_MEMORY_H

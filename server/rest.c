@@ -249,7 +249,7 @@ static int decode_batch(struct exchange *exchange, const struct call *call, stru
 static void serve_commands(struct exchange *exchange, const struct call *call)
 {
     const struct form *form = &forms[exchange->match.route];
-    struct core_refusal why = {0};
+    struct core_refusal why; /* good where rc is not 0 */
     int rc = rest_check_body(exchange, call, &why);
 
     if (rc != 0) {

@@ -16,58 +16,88 @@ static const struct str method_names[METHOD_COUNT] = {
     [PATCH] = {"PATCH", 5}, [DELETE] = {"DELETE", 6},
 };
 
-/* One path: its segments, those in braces being ids, and the route of each method it has. */
+/* One path: its segments, and the route of each method it has. A segment without text is an id. */
 struct place {
-    const char *segments[SEGMENTS_MAX];
+    struct str segments[SEGMENTS_MAX];
     enum route routes[METHOD_COUNT];
 };
 
-#define SESSION "{session}"
-#define AGENT "{agent}"
-#define THREAD "{thread}"
-#define ASSET "{name}"
-#define IN_SESSION "v1", "sessions", SESSION
+enum id { ID_SESSION, ID_AGENT, ID_THREAD, ID_ASSET };
 
-static const struct place places[] = {
-    {{""}, {[GET] = ROUTE_PAGE}},
-    {{"sessions"}, {[GET] = ROUTE_PAGE}},
-    {{"sessions", SESSION}, {[GET] = ROUTE_PAGE}},
-    {{"server"}, {[GET] = ROUTE_PAGE}},
-    {{"assets", ASSET}, {[GET] = ROUTE_ASSET}},
-    {{"healthz"}, {[GET] = ROUTE_HEALTH}},
-    {{"readyz"}, {[GET] = ROUTE_READY}},
-    {{"openapi.yaml"}, {[GET] = ROUTE_OPENAPI}},
-    {{"v1", "status"}, {[GET] = ROUTE_STATUS}},
-    {{"v1", "stream"}, {[GET] = ROUTE_MANY_STREAM}},
-    {{"v1", "ws"}, {[GET] = ROUTE_MANY_SOCKET}},
-    {{"v1", "sessions"}, {[GET] = ROUTE_SESSION_LIST, [POST] = ROUTE_SESSION_POST}},
+/* clang-format off */
+#define SEGMENT(text) {(text), sizeof(text) - 1}
+#define SESSION {NULL, ID_SESSION}
+#define AGENT {NULL, ID_AGENT}
+#define THREAD {NULL, ID_THREAD}
+#define ASSET {NULL, ID_ASSET}
+#define V1 SEGMENT("v1")
+#define IN_SESSION V1, SEGMENT("sessions"), SESSION
+#define AGENTS IN_SESSION, SEGMENT("agents")
+#define THREADS IN_SESSION, SEGMENT("threads")
+/* clang-format on */
+
+/* By how many segments they have. */
+static const struct place places_1[] = {
+    {{SEGMENT("")}, {[GET] = ROUTE_PAGE}},
+    {{SEGMENT("sessions")}, {[GET] = ROUTE_PAGE}},
+    {{SEGMENT("server")}, {[GET] = ROUTE_PAGE}},
+    {{SEGMENT("healthz")}, {[GET] = ROUTE_HEALTH}},
+    {{SEGMENT("readyz")}, {[GET] = ROUTE_READY}},
+    {{SEGMENT("openapi.yaml")}, {[GET] = ROUTE_OPENAPI}},
+};
+static const struct place places_2[] = {
+    {{SEGMENT("sessions"), SESSION}, {[GET] = ROUTE_PAGE}},
+    {{SEGMENT("assets"), ASSET}, {[GET] = ROUTE_ASSET}},
+    {{V1, SEGMENT("status")}, {[GET] = ROUTE_STATUS}},
+    {{V1, SEGMENT("stream")}, {[GET] = ROUTE_MANY_STREAM}},
+    {{V1, SEGMENT("ws")}, {[GET] = ROUTE_MANY_SOCKET}},
+    {{V1, SEGMENT("sessions")}, {[GET] = ROUTE_SESSION_LIST, [POST] = ROUTE_SESSION_POST}},
+};
+static const struct place places_3[] = {
     {{IN_SESSION},
      {[GET] = ROUTE_SESSION_GET,
       [PUT] = ROUTE_SESSION_PUT,
       [PATCH] = ROUTE_SESSION_PATCH,
       [DELETE] = ROUTE_SESSION_DELETE}},
-    {{IN_SESSION, "close"}, {[POST] = ROUTE_SESSION_CLOSE}},
-    {{IN_SESSION, "commands"}, {[POST] = ROUTE_COMMANDS}},
-    {{IN_SESSION, "stream"}, {[GET] = ROUTE_STREAM}},
-    {{IN_SESSION, "ws"}, {[GET] = ROUTE_SOCKET}},
-    {{IN_SESSION, "events"}, {[GET] = ROUTE_EVENTS}},
-    {{IN_SESSION, "diff"}, {[GET] = ROUTE_DIFF}},
-    {{IN_SESSION, "proof"}, {[GET] = ROUTE_PROOF}},
-    {{IN_SESSION, "fork"}, {[POST] = ROUTE_FORK}},
-    {{IN_SESSION, "export"}, {[GET] = ROUTE_EXPORT}},
-    {{IN_SESSION, "import"}, {[POST] = ROUTE_IMPORT}},
-    {{IN_SESSION, "agents"}, {[POST] = ROUTE_AGENT_POST}},
-    {{IN_SESSION, "agents", AGENT}, {[PATCH] = ROUTE_AGENT_PATCH, [DELETE] = ROUTE_AGENT_DELETE}},
-    {{IN_SESSION, "agents", AGENT, "inbox"}, {[GET] = ROUTE_INBOX_GET}},
-    {{IN_SESSION, "agents", AGENT, "inbox", "ack"}, {[POST] = ROUTE_INBOX_ACK}},
-    {{IN_SESSION, "threads"}, {[POST] = ROUTE_THREAD_POST}},
-    {{IN_SESSION, "threads", THREAD}, {[GET] = ROUTE_THREAD_GET}},
-    {{IN_SESSION, "threads", THREAD, "close"}, {[POST] = ROUTE_THREAD_CLOSE}},
-    {{IN_SESSION, "threads", THREAD, "read"}, {[POST] = ROUTE_THREAD_READ}},
-    {{IN_SESSION, "threads", THREAD, "messages"},
+};
+static const struct place places_4[] = {
+    {{IN_SESSION, SEGMENT("close")}, {[POST] = ROUTE_SESSION_CLOSE}},
+    {{IN_SESSION, SEGMENT("commands")}, {[POST] = ROUTE_COMMANDS}},
+    {{IN_SESSION, SEGMENT("stream")}, {[GET] = ROUTE_STREAM}},
+    {{IN_SESSION, SEGMENT("ws")}, {[GET] = ROUTE_SOCKET}},
+    {{IN_SESSION, SEGMENT("events")}, {[GET] = ROUTE_EVENTS}},
+    {{IN_SESSION, SEGMENT("diff")}, {[GET] = ROUTE_DIFF}},
+    {{IN_SESSION, SEGMENT("proof")}, {[GET] = ROUTE_PROOF}},
+    {{IN_SESSION, SEGMENT("fork")}, {[POST] = ROUTE_FORK}},
+    {{IN_SESSION, SEGMENT("export")}, {[GET] = ROUTE_EXPORT}},
+    {{IN_SESSION, SEGMENT("import")}, {[POST] = ROUTE_IMPORT}},
+    {{AGENTS}, {[POST] = ROUTE_AGENT_POST}},
+    {{THREADS}, {[POST] = ROUTE_THREAD_POST}},
+};
+static const struct place places_5[] = {
+    {{AGENTS, AGENT}, {[PATCH] = ROUTE_AGENT_PATCH, [DELETE] = ROUTE_AGENT_DELETE}},
+    {{THREADS, THREAD}, {[GET] = ROUTE_THREAD_GET}},
+};
+static const struct place places_6[] = {
+    {{AGENTS, AGENT, SEGMENT("inbox")}, {[GET] = ROUTE_INBOX_GET}},
+    {{THREADS, THREAD, SEGMENT("close")}, {[POST] = ROUTE_THREAD_CLOSE}},
+    {{THREADS, THREAD, SEGMENT("read")}, {[POST] = ROUTE_THREAD_READ}},
+    {{THREADS, THREAD, SEGMENT("messages")},
      {[GET] = ROUTE_MESSAGE_LIST, [POST] = ROUTE_MESSAGE_POST}},
-    {{IN_SESSION, "threads", THREAD, "participants", AGENT},
+};
+static const struct place places_7[] = {
+    {{AGENTS, AGENT, SEGMENT("inbox"), SEGMENT("ack")}, {[POST] = ROUTE_INBOX_ACK}},
+    {{THREADS, THREAD, SEGMENT("participants"), AGENT},
      {[PUT] = ROUTE_PARTICIPANT_PUT, [DELETE] = ROUTE_PARTICIPANT_DELETE}},
+};
+
+static const struct {
+    const struct place *items;
+    size_t n;
+} places[SEGMENTS_MAX + 1] = {
+#define PLACES(count) [count] = {places_##count, sizeof(places_##count) / sizeof(struct place)}
+    PLACES(1), PLACES(2), PLACES(3), PLACES(4), PLACES(5), PLACES(6), PLACES(7),
+#undef PLACES
 };
 
 #define KNOWS(name) (UINT32_C(1) << QUERY_##name)
@@ -148,45 +178,55 @@ static bool decode(struct str *text, bool in_query, struct arena *scratch)
     return true;
 }
 
-/* Splits "/a/b" into its segments; returns how many, 0 where it is no path of ours. */
-static unsigned split(struct str path, struct str segments[SEGMENTS_MAX])
+/* A target taken apart. */
+struct path {
+    struct str segments[SEGMENTS_MAX];
+    unsigned n;       /* 0: it is no path of ours */
+    bool encoded;     /* there is a '%' in it */
+    struct str query; /* behind the '?'; p == NULL: none */
+};
+
+/* Takes "/a/b?c" apart. */
+static void split(struct str target, struct path *path)
 {
-    unsigned n = 0;
-    if (path.n == 0 || path.p[0] != '/')
-        return 0;
-    const char *p = path.p + 1;
-    const char *end = path.p + path.n;
-    for (;;) {
-        const char *slash = memchr(p, '/', (size_t)(end - p));
-        if (n == SEGMENTS_MAX)
-            return 0;
-        segments[n++] = (struct str){p, (size_t)((slash != NULL ? slash : end) - p)};
-        if (slash == NULL)
-            return n;
+    const char *mark = memchr(target.p, '?', target.n);
+    const char *end = mark != NULL ? mark : target.p + target.n;
+    const char *p = target.p, *slash = p;
+
+    path->n = 0;
+    path->query = mark != NULL ? (struct str){mark + 1, (size_t)(target.p + target.n - end) - 1}
+                               : (struct str){0};
+    path->encoded = memchr(p, '%', (size_t)(end - p)) != NULL;
+    if (p == end || *p != '/')
+        return;
+    while (slash != NULL) {
         p = slash + 1;
+        if (path->n == SEGMENTS_MAX) {
+            path->n = 0;
+            return;
+        }
+        slash = memchr(p, '/', (size_t)(end - p));
+        size_t n = (size_t)((slash != NULL ? slash : end) - p);
+        path->segments[path->n++] = (struct str){p, n};
     }
 }
 
+/* From their ends: how they begin is much alike. */
 static bool place_matches(const struct place *place, const struct str *segments, unsigned n)
 {
-    for (unsigned i = 0; i < n; i++) {
-        const char *segment = place->segments[i];
-        if (segment == NULL)
-            return false;
-        bool matches = segment[0] == '{' ? segments[i].n != 0
-                                         : strlen(segment) == segments[i].n &&
-                                               memcmp(segment, segments[i].p, segments[i].n) == 0;
-        if (!matches)
+    while (n-- != 0) {
+        struct str segment = place->segments[n];
+        if (segment.p == NULL ? segments[n].n == 0 : !str_equal(segment, segments[n]))
             return false;
     }
-    return n == SEGMENTS_MAX || place->segments[n] == NULL;
+    return true;
 }
 
-static const struct place *find_place(const struct str *segments, unsigned n)
+static const struct place *find_place(const struct path *path)
 {
-    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++)
-        if (place_matches(&places[i], segments, n))
-            return &places[i];
+    for (size_t i = 0; i < places[path->n].n; i++)
+        if (place_matches(&places[path->n].items[i], path->segments, path->n))
+            return &places[path->n].items[i];
     return NULL;
 }
 
@@ -230,22 +270,27 @@ static int take_asset(struct str *name, struct str segment, struct core_refusal 
     return 0;
 }
 
-static int take_ids(const struct place *place, const struct str *segments, unsigned n,
-                    struct route_match *match, struct core_refusal *why)
+static int take_ids(const struct place *place, const struct path *path, struct route_match *match,
+                    struct core_refusal *why)
 {
     int rc = 0;
-    for (unsigned i = 0; i < n && rc == 0; i++) {
-        const char *segment = place->segments[i];
-        if (segment[0] != '{')
+    for (unsigned i = 0; i < path->n && rc == 0; i++) {
+        if (place->segments[i].p != NULL)
             continue;
-        if (strcmp(segment, SESSION) == 0)
-            rc = take_id(&match->session, segments[i], "session", why);
-        else if (strcmp(segment, AGENT) == 0)
-            rc = take_id(&match->agent, segments[i], "agent", why);
-        else if (strcmp(segment, ASSET) == 0)
-            rc = take_asset(&match->asset, segments[i], why);
-        else
-            rc = take_id(&match->thread, segments[i], "thread", why);
+        switch ((enum id)place->segments[i].n) {
+        case ID_SESSION:
+            rc = take_id(&match->session, path->segments[i], "session", why);
+            break;
+        case ID_AGENT:
+            rc = take_id(&match->agent, path->segments[i], "agent", why);
+            break;
+        case ID_THREAD:
+            rc = take_id(&match->thread, path->segments[i], "thread", why);
+            break;
+        case ID_ASSET:
+            rc = take_asset(&match->asset, path->segments[i], why);
+            break;
+        }
     }
     return rc;
 }
@@ -282,28 +327,23 @@ struct str router_take_authority(struct str *target, struct arena *scratch)
 int router_match(struct str method, struct str target, struct arena *scratch,
                  struct route_match *match, struct core_refusal *why)
 {
-    struct str segments[SEGMENTS_MAX];
-    struct str path = target;
+    struct path path;
 
-    *match = (struct route_match){0};
-    *why = (struct core_refusal){.detail = "There is no such path; see /openapi.yaml."};
-    const char *mark = memchr(target.p, '?', target.n);
-    if (mark != NULL) {
-        path.n = (size_t)(mark - target.p);
-        match->query = (struct str){mark + 1, target.n - path.n - 1};
-    }
-    unsigned n = split(path, segments);
-    for (unsigned i = 0; i < n; i++)
-        if (!decode(&segments[i], false, scratch))
+    split(target, &path);
+    *match = (struct route_match){.query = path.query};
+    for (unsigned i = 0; path.encoded && i < path.n; i++)
+        if (!decode(&path.segments[i], false, scratch))
             return malformed(why, "path", "The path is not well percent-encoded%s.", "");
-    const struct place *place = n != 0 ? find_place(segments, n) : NULL;
-    if (place == NULL)
+    const struct place *place = find_place(&path);
+    if (place == NULL) {
+        *why = (struct core_refusal){.detail = "There is no such path; see /openapi.yaml."};
         return PROBLEM_E_UNKNOWN_ROUTE;
+    }
     enum method number = find_method(method);
     if (number == METHOD_COUNT || place->routes[number] == ROUTE_NONE)
         return refuse_method(place, match, why);
     match->route = place->routes[number];
-    return take_ids(place, segments, n, match, why);
+    return take_ids(place, &path, match, why);
 }
 
 /* ---- the query */

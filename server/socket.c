@@ -132,8 +132,10 @@ static void start_reading(struct socket *socket)
 /* What was held first, then the bytes behind it. */
 static void read_on(struct socket *socket)
 {
-    struct str unread = {socket->unread.p + socket->unread_at,
-                         socket->unread.n - socket->unread_at};
+    struct str unread = buf_str(&socket->unread);
+
+    if (unread.n != 0)
+        unread = (struct str){unread.p + socket->unread_at, unread.n - socket->unread_at};
 
     if (may_go_on(socket) && socket->held.n != 0 && socket_take(socket, buf_str(&socket->held)))
         buf_free(&socket->held);

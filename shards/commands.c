@@ -25,7 +25,7 @@ struct run {
     uint32_t keys_n; /* added to the session's keys, this request's own included */
     struct buf events;
     struct buf keys;
-    struct buf record;
+    struct buf head; /* of the record's body: all that stands before the events */
     struct frame_builder frame;
     uint64_t membership_seq;
     bool begun; /* the session began with this request */
@@ -53,7 +53,7 @@ static void run_destroy(struct run *run)
 {
     buf_free(&run->events);
     buf_free(&run->keys);
-    buf_free(&run->record);
+    buf_free(&run->head);
     frame_builder_free(&run->frame);
     free(run);
 }
@@ -63,13 +63,13 @@ static void run_free(struct shard *shard, struct request *request)
     enum { KEEP_BYTES = 64 * 1024 };
     struct run *run = request->work;
     request->work = NULL;
-    if (shard->spare_run != NULL || run->record.cap > KEEP_BYTES || run->events.cap > KEEP_BYTES ||
+    if (shard->spare_run != NULL || run->head.cap > KEEP_BYTES || run->events.cap > KEEP_BYTES ||
         run->keys.cap > KEEP_BYTES) {
         run_destroy(run);
         return;
     }
     run->at = run->events_n = run->keys_n = 0;
-    run->events.n = run->keys.n = run->record.n = 0;
+    run->events.n = run->keys.n = run->head.n = 0;
     run->frame.n = 0;
     run->frame.bytes.n = 0;
     run->membership_seq = 0;
@@ -119,14 +119,18 @@ static void answer_single(struct request *request, uint64_t seq, const struct co
     }
     char scratch[CORE_MADE_ID_BYTES];
     struct str made = core_event_made(event, scratch);
+    size_t made_at = 0;
     if (made.p != NULL) {
-        request->made = arena_copy(&request->arena, made);
-        buf_add_literal(out, ",\"id\":");
-        json_add_string(out, made);
+        buf_add_literal(out, ",\"id\":\"");
+        made_at = out->n;
+        buf_add_str(out, made);
+        buf_add_byte(out, '"');
     }
     buf_add_literal(out, ",\"events\":[");
     core_event_json(event, out);
     buf_add_literal(out, "]}");
+    if (made.p != NULL) /* the body is whole, and moves no more */
+        request->made = (struct str){out->p + made_at, made.n};
 }
 
 /* Finds the answer in the record that holds it. */
@@ -227,8 +231,9 @@ static void result_ok(struct request *request, uint32_t at, uint64_t seq, struct
     buf_add_literal(&request->body, "200,\"seq\":");
     buf_add_u64(&request->body, seq);
     if (made.p != NULL) {
-        buf_add_literal(&request->body, ",\"id\":");
-        json_add_string(&request->body, made);
+        buf_add_literal(&request->body, ",\"id\":\"");
+        buf_add_str(&request->body, made);
+        buf_add_byte(&request->body, '"');
     }
     if (again)
         buf_add_literal(&request->body, ",\"replayed\":true");
@@ -490,7 +495,7 @@ static void run_no_room(struct shard *shard, struct session *session, struct req
     }
 }
 
-static void run_encode_record(struct shard *shard, struct session *session, struct request *request)
+static void run_encode_head(struct shard *shard, struct session *session, struct request *request)
 {
     struct run *run = request->work;
     uint32_t keys_n = run->keys_n;
@@ -503,13 +508,12 @@ static void run_encode_record(struct shard *shard, struct session *session, stru
             entry.flags |= KEY_MADE;
         keys_add(shard, session, &entry);
         run->keys_n++;
-        record_add_count(&run->record, keys_n + 1);
-        record_add_key(&run->record, &entry, buf_str(&request->body));
+        record_add_count(&run->head, keys_n + 1);
+        record_add_key(&run->head, &entry, buf_str(&request->body));
     } else {
-        record_add_count(&run->record, keys_n);
+        record_add_count(&run->head, keys_n);
     }
-    buf_add_str(&run->record, buf_str(&run->keys));
-    buf_add_str(&run->record, buf_str(&run->events));
+    buf_add_str(&run->head, buf_str(&run->keys));
 }
 
 /* Into the log, or back to where we were. */
@@ -529,8 +533,8 @@ static void run_finish(struct shard *shard, struct session *session, struct requ
         return;
     }
     if (run->events_n != 0 || run->keys_n != 0 || request->key.p != NULL) {
-        run_encode_record(shard, session, request);
-        int result = log_reserve(shard->log, run->record.n);
+        run_encode_head(shard, session, request);
+        int result = log_reserve(shard->log, run->head.n + run->events.n);
         if (result != 0) {
             run_no_room(shard, session, request, result);
             return;
@@ -544,7 +548,8 @@ static void run_finish(struct shard *shard, struct session *session, struct requ
             .events = run->events_n,
             .ts_ms = core_session_ts_ms(session->core),
             .previous = session->head,
-            .body = buf_str(&run->record),
+            .head = buf_str(&run->head),
+            .body = buf_str(&run->events),
         };
         shard_append(shard, session, &record, frame_builder_take(&run->frame));
         keys_place(session, run->keys_n, session->head);

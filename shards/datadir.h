@@ -112,13 +112,13 @@ void datadir_set_end(struct datadir *dir, uint32_t generation, uint32_t shard,
  * (-ENOSPC leaves nothing behind).
  */
 int datadir_add_segment(struct datadir *dir, uint32_t shard, struct datadir_segment *added);
-/*
- * A second fd of a segment, for direct appends (FS_DIRECT); the caller's, until
- * datadir_close_direct. -EINVAL: this file system has none, which a read of the segment's header
- * has shown. Reading that blocks; with `tried` it is not read again. Other errors: as of open.
- */
-int datadir_open_direct(struct datadir *dir, const struct datadir_segment *segment, bool tried);
+/* A second fd of a segment, for direct appends (FS_DIRECT); the caller's, until
+ * datadir_close_direct. Or -errno: then the segment's own fd has to do. */
+int datadir_open_direct(struct datadir *dir, const struct datadir_segment *segment);
 void datadir_close_direct(struct datadir *dir, int fd);
+/* Whether such an fd can really be written to here. It is tried with the first whole block behind
+ * `end`, where zeros stand: with zeros. Blocks. */
+bool datadir_can_direct(struct datadir *dir, const struct datadir_segment *segment, uint64_t end);
 
 /* ---- reading segments
 

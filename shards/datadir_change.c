@@ -171,30 +171,35 @@ static int write_segment(struct datadir *dir, const struct datadir_segment *segm
     if (result != 0 && result != -EOPNOTSUPP)
         return result;
     char *zeros = mem_alloc_aligned(IO_BLOCK_BYTES, ZEROS_BYTES);
-    int direct = datadir_open_direct(dir, segment, true);
-    result = direct < 0 ? -EINVAL : write_zeros(dir, segment, direct, zeros, true);
+    int direct = datadir_open_direct(dir, segment);
+    result = direct < 0 ? direct : write_zeros(dir, segment, direct, zeros, true);
     if (direct >= 0)
-        fs->ops->close(fs, direct);
-    if (result == -EINVAL)
+        datadir_close_direct(dir, direct);
+    if (direct < 0 || result == -EINVAL || result == -EOPNOTSUPP)
         result = write_zeros(dir, segment, segment->fd, zeros, false);
     free(zeros);
     return result == 0 ? sync_file_and_name(dir, segment->fd) : result;
 }
 
-int datadir_open_direct(struct datadir *dir, const struct datadir_segment *segment, bool tried)
+int datadir_open_direct(struct datadir *dir, const struct datadir_segment *segment)
 {
     char name[DATADIR_NAME_BYTES];
     datadir_segment_name(segment, name);
-    int fd = dir->fs->ops->open(dir->fs, name, FS_DIRECT);
-    if (fd < 0 || tried)
-        return fd;
-    char *block = mem_alloc_aligned(IO_BLOCK_BYTES, LOG_SEGMENT_HEADER_BYTES);
-    int64_t n = dir->fs->ops->read(dir->fs, fd, block, LOG_SEGMENT_HEADER_BYTES, 0);
-    free(block);
-    if (n == LOG_SEGMENT_HEADER_BYTES)
-        return fd;
-    dir->fs->ops->close(dir->fs, fd);
-    return n < 0 ? (int)n : -EIO;
+    return dir->fs->ops->open(dir->fs, name, FS_DIRECT);
+}
+
+bool datadir_can_direct(struct datadir *dir, const struct datadir_segment *segment, uint64_t end)
+{
+    uint64_t at = (end + IO_BLOCK_BYTES - 1) / IO_BLOCK_BYTES * IO_BLOCK_BYTES;
+    int fd = at < segment->bytes ? datadir_open_direct(dir, segment) : -EINVAL;
+    if (fd < 0)
+        return false;
+    char *zeros = mem_alloc_aligned(IO_BLOCK_BYTES, IO_BLOCK_BYTES);
+    memset(zeros, 0, IO_BLOCK_BYTES);
+    bool can = dir->fs->ops->write(dir->fs, fd, zeros, IO_BLOCK_BYTES, at) == 0;
+    free(zeros);
+    datadir_close_direct(dir, fd);
+    return can;
 }
 
 void datadir_close_direct(struct datadir *dir, int fd)

@@ -81,15 +81,52 @@ static struct entry **table_bucket_now(struct entry_table *table, uint32_t hash)
     return table_bucket(table, moved, hash);
 }
 
-struct entry *entry_find(struct shard *shard, struct str id)
+void entries_fetch(struct shard *shard, const uint64_t *hashes, unsigned n)
+{
+    enum { LINE_BYTES = 64 };
+    struct entry **buckets[ENTRIES_FETCHED], *entries[ENTRIES_FETCHED];
+    struct session *sessions[ENTRIES_FETCHED];
+    assert(n <= ENTRIES_FETCHED);
+    if (shard->table.count == 0)
+        return;
+    for (unsigned i = 0; i < n; i++) {
+        buckets[i] = table_bucket_now(&shard->table, (uint32_t)(hashes[i] >> 32));
+        __builtin_prefetch(buckets[i]);
+    }
+    for (unsigned i = 0; i < n; i++) {
+        entries[i] = *buckets[i];
+        __builtin_prefetch(entries[i]);
+    }
+    for (unsigned i = 0; i < n; i++) {
+        struct entry *entry = entries[i];
+        while (entry != NULL && entry->hash != (uint32_t)(hashes[i] >> 32))
+            entry = entry->hash_next;
+        sessions[i] = entry != NULL && entry->flags & ENTRY_ACTIVE ? entry->u.session : NULL;
+        for (unsigned at = 0; sessions[i] != NULL && at < sizeof(struct session); at += LINE_BYTES)
+            __builtin_prefetch((char *)sessions[i] + at, 1);
+    }
+    for (unsigned step = 0; step < CORE_FETCH_STEPS; step++) {
+        for (unsigned i = 0; i < n; i++) {
+            if (sessions[i] != NULL && sessions[i]->core != NULL)
+                core_session_fetch(sessions[i]->core, step);
+        }
+    }
+}
+
+struct entry *entry_find_hashed(struct shard *shard, struct str id, uint64_t hash)
 {
     if (shard->table.count == 0)
         return NULL;
-    uint32_t hash = (uint32_t)(entry_hash(shard, id) >> 32);
-    struct entry *entry = *table_bucket_now(&shard->table, hash);
-    while (entry != NULL && (entry->hash != hash || !str_equal(entry_id(entry), id)))
+    uint32_t high = (uint32_t)(hash >> 32);
+    struct entry *entry = *table_bucket_now(&shard->table, high);
+    while (entry != NULL && (entry->hash != high || !str_equal(entry_id(entry), id)))
         entry = entry->hash_next;
     return entry;
+}
+
+struct entry *entry_find(struct shard *shard, struct str id)
+{
+    return entry_find_hashed(shard, id, entry_hash(shard, id));
 }
 
 struct entry *entry_find_or_make(struct shard *shard, struct str id)

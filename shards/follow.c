@@ -18,15 +18,7 @@
 
 static void add_patch(struct buf *out, const struct core_event *event, bool compact)
 {
-    buf_add_literal(out, "{\"seq\":");
-    buf_add_u64(out, event->seq);
-    buf_add_literal(out, ",\"ts\":");
-    json_add_time(out, event->ts_ms);
-    buf_add_literal(out, ",\"type\":\"");
-    const char *name = core_type_spec(event->type)->event_name;
-    buf_add(out, name, strlen(name));
-    buf_add_literal(out, "\",\"actor\":");
-    json_add_string(out, core_event_actor(event));
+    core_event_head_json(event, out);
     buf_add_literal(out, ",\"ops\":");
     if (compact)
         core_event_patch_compact(event, out);

@@ -1,7 +1,10 @@
 /*
  * heap: a shard's own memory for its sessions: a jemalloc arena with a thread cache of its own,
  * so that what sessions take can be told from what connections take, and the two do not fragment
- * each other. Without jemalloc (sanitizer builds) it is malloc, counted by hand.
+ * each other. Before it stand lists of the newest small pieces that were freed, by size, up to
+ * 32 KiB each: nearly every command takes pieces like those that the one before gave back, and
+ * the way to an arena of one's own is a long one. Without jemalloc (sanitizer builds) it is malloc,
+ * counted by hand.
  *
  * Thread: the shard's own.
  */
@@ -10,11 +13,17 @@
 
 #include "core/core.h"
 
+enum { HEAP_SPARE_SIZES = 61 };
+
 struct heap {
     struct core_heap core; /* what core_session_new takes; ctx is this heap */
     unsigned arena;
     unsigned cache;
     size_t allocated_bytes; /* sum of the sizes asked for */
+    struct heap_spare {
+        void *first; /* each begins with a pointer to the next */
+        unsigned n;
+    } spares[HEAP_SPARE_SIZES];
 };
 
 void heap_init(struct heap *heap);

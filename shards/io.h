@@ -10,9 +10,8 @@
  *
  * Normal path of a commit: io_append writes the whole buffer at its offset, finishing short
  * writes, and only when its full length is confirmed does an fdatasync count (a direct write may
- * carry its own, RWF_DSYNC). Failure: `result`
- * is a negative errno; a failed fdatasync is final and never retried (pages may have been marked
- * clean), which is the log's to act on.
+ * carry its own, RWF_DSYNC). Failure: `result` is a negative errno; a failed sync is final and
+ * never retried (pages may have been marked clean), which is the log's to act on.
  */
 #ifndef ATOLL_SHARDS_IO_H
 #define ATOLL_SHARDS_IO_H

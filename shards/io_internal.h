@@ -7,6 +7,7 @@
 
 #include "shards/io.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -16,12 +17,17 @@ enum { IO_TRANSFER_MAX_BYTES = 1 << 30 };
 #define io_container(pointer, type, member)                                                        \
     ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 
-/* After a write of `n` bytes. What a direct one has left begins at a block again. */
-static inline void io_append_advance(struct io_append *append, size_t n)
+/* After a write of `n` bytes. What a direct one has left begins at a block again. 0, or -EIO: it
+ * got no further. */
+static inline int io_append_advance(struct io_append *append, size_t n)
 {
-    append->written += n;
-    if (append->direct && append->written != append->size)
-        append->written -= append->written % IO_BLOCK_BYTES;
+    size_t written = append->written + n;
+    if (append->direct && written != append->size)
+        written -= written % IO_BLOCK_BYTES;
+    if (written == append->written)
+        return -EIO;
+    append->written = written;
+    return 0;
 }
 
 /* First in, first out. Zero-initialise to make one. Its length is bounded by the requests that

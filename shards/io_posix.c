@@ -45,12 +45,9 @@ static int write_all(struct io_append *append)
         ssize_t n = pwrite(append->fd, (const char *)append->buf + append->written,
                            transfer_bytes(append->size - append->written),
                            (off_t)(append->offset + append->written));
-        if (n > 0)
-            io_append_advance(append, (size_t)n);
-        else if (n == 0)
-            return -EIO;
-        else if (errno != EINTR)
-            return -errno;
+        int result = n >= 0 ? io_append_advance(append, (size_t)n) : errno == EINTR ? 0 : -errno;
+        if (result != 0)
+            return result;
     }
     return 0;
 }

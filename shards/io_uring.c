@@ -233,10 +233,8 @@ static bool is_retried(int result)
 
 static void on_written(struct io_append *append, int result)
 {
-    if (result > 0)
-        io_append_advance(append, (size_t)result);
-    else if (result == 0)
-        append->result = -EIO;
+    if (result >= 0)
+        append->result = io_append_advance(append, (size_t)result);
     else if (!is_retried(result))
         append->result = result;
     if (append->direct && append->sync && append->written == append->size)

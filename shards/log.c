@@ -9,7 +9,8 @@
  * What is written are whole blocks (IO_BLOCK_BYTES), so that it can go past the page cache. The
  * block in which a batch begins is therefore written once more, with the same bytes before it, and
  * the one in which it ends is filled up with the zeros that stand there. A power failure in between
- * leaves either of two versions of a sector, and both begin with what was committed.
+ * leaves either of two versions of a sector, and both begin with what was committed. What is read
+ * back of it later comes from the disk the first time, and from the page cache then.
  *
  * Normal path: log_reserve, log_append, …, log_commit; the write comes back, and the batch is
  * committed. Meanwhile, once the segment is half full, the next one is prepared by a job. When a
@@ -174,24 +175,24 @@ static void use_segment(struct log *log, const struct datadir_segment *segment, 
     log->at = offset;
     if (log->direct_fd >= 0 && !(log->append_busy && log->append.fd == log->direct_fd))
         datadir_close_direct(log->dir, log->direct_fd);
-    log->direct_fd = log->direct ? datadir_open_direct(log->dir, segment, true) : -1;
-}
-
-/* A log whose batches are synced later needs the page cache for them to be written at once. */
-static void try_direct(struct log *log)
-{
-    if (log->durability != LOG_COMMIT)
-        return;
-    log->direct_fd = datadir_open_direct(log->dir, &log->segment, false);
-    log->direct = log->direct_fd >= 0;
+    log->direct_fd = log->direct ? datadir_open_direct(log->dir, segment) : -1;
 }
 
 static int load_tail(struct log *log)
 {
     struct fs *fs = datadir_fs(log->dir);
-    int64_t n = fs->ops->read(fs, log->segment.fd, log->tail, lead_bytes(log),
-                              log->at - lead_bytes(log));
+    int64_t n =
+        fs->ops->read(fs, log->segment.fd, log->tail, lead_bytes(log), log->at - lead_bytes(log));
     return n < 0 ? (int)n : (size_t)n == lead_bytes(log) ? 0 : -EIO;
+}
+
+/* What is synced later is best left in the page cache until then. */
+static void try_direct(struct log *log, const struct datadir_segment *newest,
+                       const struct datadir_end *end)
+{
+    uint64_t used =
+        newest->number == end->segment ? end->offset : (uint64_t)LOG_SEGMENT_HEADER_BYTES;
+    log->direct = log->durability == LOG_COMMIT && datadir_can_direct(log->dir, newest, used);
 }
 
 /* Finds the segment of the log's end and those that were prepared behind it. Where that one is gone
@@ -214,11 +215,11 @@ static int load_segments(struct log *log, const struct datadir_end *end, bool kn
         count++;
     }
     bool ends_there = log->ahead[i].number == end->segment;
+    try_direct(log, &log->ahead[count - 1], end);
     use_segment(log, &log->ahead[i], ends_there ? end->offset : LOG_SEGMENT_HEADER_BYTES);
     log->stats.segments = count;
     log->ahead_count = count - i - 1;
     memmove(log->ahead, log->ahead + i + 1, log->ahead_count * sizeof(log->ahead[0]));
-    try_direct(log);
     return load_tail(log);
 }
 
@@ -303,8 +304,7 @@ static uint64_t tombstone_bytes(const struct log *log)
 /* What is kept for tombstones counts only while there is nothing behind the current segment. */
 static bool fits(const struct log *log, size_t bytes, bool is_tombstone)
 {
-    size_t before =
-        log->building.n != 0 ? building_bytes(log) : sizeof(struct log_batch_header);
+    size_t before = log->building.n != 0 ? building_bytes(log) : sizeof(struct log_batch_header);
     uint64_t kept = is_tombstone || log->ahead_count != 0 ? 0 : tombstone_bytes(log);
     return log->at + before + bytes + kept <= log->segment.bytes;
 }
@@ -378,7 +378,7 @@ log_position log_append(struct log *log, const struct log_record *record)
 {
     assert(!log->failed);
     assert(record->session.n >= 1 && record->session.n <= LOG_SESSION_MAX_BYTES);
-    size_t bytes = log_record_bytes(record->session.n, record->body.n);
+    size_t bytes = log_record_size(record);
     assert(fits(log, bytes, true));
 
     if (log->building.n == 0)

@@ -46,6 +46,7 @@ struct log_record {
     uint32_t events; /* how many */
     int64_t ts_ms;
     log_position previous; /* the session's record before this one in the same life, or none */
+    struct str head;       /* appending only: what the body begins with, before `body` */
     struct str body;
 };
 

@@ -161,7 +161,8 @@ enum { RECORD_CHECKED_FROM = offsetof(struct log_record_header, bytes) };
 
 void log_record_encode(const struct log_record *record, char *p, uint64_t seed)
 {
-    size_t bytes = sizeof(struct log_record_header) + record->session.n + record->body.n;
+    size_t before = sizeof(struct log_record_header) + record->session.n + record->head.n;
+    size_t bytes = before + record->body.n;
     struct log_record_header header = {
         .bytes = (uint32_t)bytes,
         .events = record->events,
@@ -176,8 +177,10 @@ void log_record_encode(const struct log_record *record, char *p, uint64_t seed)
     char *at = p + sizeof(header);
     memcpy(p, &header, sizeof(header));
     memcpy(at, record->session.p, record->session.n);
+    if (record->head.n != 0)
+        memcpy(at + record->session.n, record->head.p, record->head.n);
     if (record->body.n != 0)
-        memcpy(at + record->session.n, record->body.p, record->body.n);
+        memcpy(p + before, record->body.p, record->body.n);
     memset(p + bytes, 0, log_align(bytes) - bytes);
     header.checksum = log_checksum(p + RECORD_CHECKED_FROM, bytes - RECORD_CHECKED_FROM, seed);
     memcpy(p, &header.checksum, sizeof(header.checksum));

@@ -173,7 +173,12 @@ static inline size_t log_record_bytes(size_t session_bytes, size_t body_bytes)
     return log_align(sizeof(struct log_record_header) + session_bytes + body_bytes);
 }
 
-/* Writes the record at `p`, where log_record_bytes are free. `seed`: with its offset. */
+static inline size_t log_record_size(const struct log_record *record)
+{
+    return log_record_bytes(record->session.n, record->head.n + record->body.n);
+}
+
+/* Writes the record at `p`, where log_record_size bytes are free. `seed`: with its offset. */
 void log_record_encode(const struct log_record *record, char *p, uint64_t seed);
 /* Whether a header could be one of a record that ends within `available` bytes. */
 bool log_record_header_check(const struct log_record_header *header, size_t available);

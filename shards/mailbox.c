@@ -77,11 +77,19 @@ static bool request_takes_credit(const struct request *request)
     return request->kind != REQUEST_CHANGES && !(request->kind == REQUEST_INBOX && request->wait);
 }
 
+static uint64_t session_hash(const struct mailbox *mailbox, struct str session)
+{
+    return siphash(mailbox->rings->hash_key, session.p, session.n);
+}
+
+static unsigned hash_shard(const struct mailbox *mailbox, uint64_t hash)
+{
+    return (unsigned)(hash % mailbox->rings->size);
+}
+
 unsigned mailbox_shard_of(const struct mailbox *mailbox, struct str session)
 {
-    const struct rings *rings = mailbox->rings;
-    uint64_t hash = siphash(rings->hash_key, session.p, session.n);
-    return (unsigned)(hash % rings->size);
+    return hash_shard(mailbox, session_hash(mailbox, session));
 }
 
 /* Counts nothing but the credit. */
@@ -112,7 +120,8 @@ int mailbox_send_to(struct mailbox *mailbox, struct request *request, unsigned s
 
 int mailbox_send(struct mailbox *mailbox, struct request *request)
 {
-    return mailbox_send_to(mailbox, request, mailbox_shard_of(mailbox, request->session));
+    request->hash = session_hash(mailbox, request->session);
+    return mailbox_send_to(mailbox, request, hash_shard(mailbox, request->hash));
 }
 
 unsigned mailbox_shards(const struct mailbox *mailbox)
@@ -135,8 +144,10 @@ uint64_t mailbox_outstanding(const struct mailbox *mailbox)
 void mailbox_errand(struct mailbox *mailbox, struct request *request)
 {
     assert(request->errand != NULL);
-    if (request->session.p != NULL)
-        request->shard = (uint16_t)mailbox_shard_of(mailbox, request->session);
+    if (request->session.p != NULL) {
+        request->hash = session_hash(mailbox, request->session);
+        request->shard = (uint16_t)hash_shard(mailbox, request->hash);
+    }
     request->next = NULL;
     *(mailbox->errands == NULL ? &mailbox->errands : mailbox->errands_tail) = request;
     mailbox->errands_tail = &request->next;

@@ -94,8 +94,10 @@ void request_free(struct request *request)
     }
     struct arena arena = request->arena;
     struct buf body = request->body;
-    body.n = 0;
-    *request = (struct request){.arena = arena, .body = body, .next = spares};
+    memset(request, 0, offsetof(struct request, refusal.detail) + 1);
+    request->arena = arena;
+    request->body = (struct buf){.p = body.p, .cap = body.cap};
+    request->next = spares;
     spares = request;
     spares_n++;
 }

@@ -152,7 +152,14 @@ struct request {
     uint16_t shard;     /* set by mailbox_send */
     uint64_t token;     /* the frontend's own (slot and generation); comes back as it was */
     struct str session; /* in the arena */
+    uint64_t hash;      /* of `session`, set by mailbox_send; 0: not known */
     struct arena arena; /* owns all that goes in */
+
+    /* An errand: who gets the reply, instead of the frontend. On the sending shard's thread. */
+    void (*errand)(void *owner, struct request *request);
+    void *errand_owner;
+    /* The shard's own. COMMANDS: its run; INBOX: the session that holds the wait. */
+    void *work;
 
     /* ---- REQUEST_COMMANDS, REQUEST_DELETE */
     struct request_command *commands;
@@ -167,6 +174,17 @@ struct request {
     /* If-Match: the session must stand at exactly this epoch and seq (p == NULL: not asked). */
     struct str expected_epoch;
     uint64_t expected_seq;
+
+    /* ---- the reply */
+    unsigned error;  /* 0, or a core/request error: then `refusal` says why */
+    bool replayed;   /* the answer of an earlier request with the same key */
+    uint64_t seq;    /* where the session stood when it was answered */
+    struct buf body; /* JSON. COMMANDS: the answer (also with error REFUSED of an atomic batch: its
+                        results). VIEW: the envelope, FOLLOW: the snapshot, where there is one.
+                        LIST: session objects, comma separated. DIFF, PROOF, FORK: the answer.
+                        EXPORT: lines. PIN: private */
+    struct str made; /* id of what a single command made, in the body; p == NULL: nothing */
+    char epoch[CORE_EPOCH_BYTES + 1];
 
     /* ---- reading */
     struct str thread;      /* THREAD, MESSAGES */
@@ -231,17 +249,7 @@ struct request {
     bool compact;                   /* messages without `content` and `data` */
     const struct core_parts *parts; /* in the arena; NULL: all */
 
-    /* ---- the reply */
-    unsigned error;              /* 0, or a core/request error: then `refusal` says why */
-    struct core_refusal refusal; /* its code is `error`'s, where that is the core's */
-    struct buf body;             /* JSON. COMMANDS: the answer (also with error REFUSED of an atomic
-                                    batch: its results). VIEW: the envelope, FOLLOW: the snapshot,
-                                    where there is one. LIST: session objects, comma separated.
-                                    DIFF, PROOF, FORK: the answer. EXPORT: lines. PIN: private */
-    char epoch[CORE_EPOCH_BYTES + 1];
-    uint64_t seq;       /* where the session stood when it was answered */
-    bool replayed;      /* the answer of an earlier request with the same key */
-    struct str made;    /* id of what a single command made; p == NULL: nothing. In the arena */
+    /* ---- more of the reply */
     bool more;          /* LIST, CHANGES: there are further sessions behind the last one. EXPORT:
                            there are lines after `upto` */
     uint64_t oldest;    /* error GONE: the oldest seq whose state can be had (0: none) */
@@ -260,15 +268,12 @@ struct request {
     uint64_t upto;
     uint64_t attached;
 
-    /* ---- an errand: who gets the reply, instead of the frontend. On the sending shard's thread.
-     */
-    void (*errand)(void *owner, struct request *request);
-    void *errand_owner;
-
-    /* ---- the shard's own while it works on it */
-    void *work;                /* COMMANDS: its run; INBOX: the session that holds the wait */
-    struct request *wait_next; /* INBOX: in that session's list */
+    /* ---- INBOX, the shard's own */
+    struct request *wait_next; /* in the list of the session that holds the wait */
     unsigned wait_state;
+
+    struct core_refusal refusal; /* its code is `error`'s, where that is the core's. The last, as
+                                    most requests get none and need not clear its text */
 };
 
 /* Makes an empty request, or takes one from the frontend's spares. Frontend's thread. */

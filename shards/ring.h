@@ -87,6 +87,20 @@ static inline bool ring_pop(struct ring *ring, struct ring_item *item)
     return true;
 }
 
+/* What the pop after `n` others would find; false: nothing yet. It stays in the ring: no slot
+ * between head and a tail that was acquired is written before head has passed it. Consumer. */
+static inline bool ring_peek(struct ring *ring, uint32_t n, struct ring_item *item)
+{
+    uint32_t at = atomic_load_explicit(&ring->head, memory_order_relaxed) + n;
+    if (ring->tail_seen - at - 1 >= ring->capacity) { /* it is not before the tail seen last */
+        ring->tail_seen = atomic_load_explicit(&ring->tail, memory_order_acquire);
+        if (ring->tail_seen - at - 1 >= ring->capacity)
+            return false;
+    }
+    *item = ring->items[at & (ring->capacity - 1)];
+    return true;
+}
+
 /* Whether a pop would find something. Consumer. */
 static inline bool ring_ready(struct ring *ring)
 {

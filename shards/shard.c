@@ -344,7 +344,7 @@ void shard_append(struct shard *shard, struct session *session, const struct log
     shard_note_change(shard, session, record);
     if (!is_in_chain(record)) /* it commits with the batch, but is nothing to read back */
         return;
-    session_note_record(session, position, log_record_bytes(record->session.n, record->body.n));
+    session_note_record(session, position, log_record_size(record));
     struct effect *effect = shard_effect(shard, batch, EFFECT_RECORD);
     effect->session = session;
     effect->epoch = record->epoch;
@@ -477,7 +477,8 @@ static bool shard_is_in_the_making(const struct session *session, const struct r
 /* In memory, or on its way there; NULL: there is none. */
 static struct session *shard_session_of(struct shard *shard, const struct request *request)
 {
-    struct entry *entry = entry_find(shard, request->session);
+    uint64_t hash = request->hash != 0 ? request->hash : entry_hash(shard, request->session);
+    struct entry *entry = entry_find_hashed(shard, request->session, hash);
     if (entry != NULL && entry->flags & ENTRY_ACTIVE)
         return entry->u.session;
     if (entry != NULL &&
@@ -615,6 +616,21 @@ static bool shard_is_late(const struct shard *shard, unsigned *work, const struc
     return shard_clock_ns(shard) > shard->slice_until_ns;
 }
 
+/* What the next few requests will look at, where there are several. */
+static void shard_look_ahead(struct shard *shard, struct ring *ring)
+{
+    struct ring_item items[ENTRIES_FETCHED];
+    uint64_t hashes[ENTRIES_FETCHED];
+    unsigned n = 0;
+    while (n < ENTRIES_FETCHED && ring_peek(ring, n, &items[n]))
+        __builtin_prefetch(items[n++].p);
+    if (n < 2)
+        return;
+    for (unsigned i = 0; i < n; i++)
+        hashes[i] = ((const struct request *)items[i].p)->hash;
+    entries_fetch(shard, hashes, n);
+}
+
 /* True: a ring may hold more. */
 static bool shard_take_requests(struct shard *shard)
 {
@@ -625,8 +641,11 @@ static bool shard_take_requests(struct shard *shard)
         unsigned f = (shard->first_ring + i) % shard->frontends;
         struct ring_item item;
         unsigned taken = 0;
-        while (shard->stalled == NULL && taken < TURN_REQUESTS_MAX && !late &&
-               ring_pop(shard->requests[f], &item)) {
+        while (shard->stalled == NULL && taken < TURN_REQUESTS_MAX && !late) {
+            if (taken % ENTRIES_FETCHED == 0)
+                shard_look_ahead(shard, shard->requests[f]);
+            if (!ring_pop(shard->requests[f], &item))
+                break;
             struct request *request = item.p;
             taken++;
             late = shard_is_late(shard, &work, request);

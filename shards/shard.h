@@ -51,12 +51,12 @@ struct chore {
 
 /* Where a session stands among the changes of its shard: changes.c. */
 struct change {
-    RB_ENTRY(change) by_position;
     uint64_t position;   /* of its newest change since the process began; 0: none is known */
-    uint64_t relabelled; /* of the newest that changed labels; the same */
-    uint64_t labels;     /* signatures of what they were before that, together */
-    bool relabels;       /* what is being done now changes them */
+    bool relabels;       /* what is being done now changes its labels */
     bool of_note;        /* part of a change_note; else of a session */
+    uint64_t relabelled; /* the newest position at which labels changed; 0: none is known */
+    uint64_t labels;     /* signatures of what they were before that, together */
+    RB_ENTRY(change) by_position;
 };
 
 RB_HEAD(change_tree, change);
@@ -147,41 +147,43 @@ struct entry_table {
     uint32_t count;
 };
 
-/* A session in memory (or an id that is about to be one, or has just ceased to be). */
+/* A session in memory (or an id that is about to be one, or has just ceased to be). What a command
+ * looks at comes first, so that it lies on as few cache lines as may be. */
 struct session {
     struct entry *entry;
     struct core_session *core; /* NULL: no such session (never made, deleted, or being loaded) */
-    uint64_t epoch;
-    char epoch_text[CORE_EPOCH_BYTES + 1];
+    uint32_t pins;             /* effects, histories and the like that hold it */
+    bool busy;                 /* a batch is being worked on in slices, or it is being loaded */
+    bool importing;
+    int64_t used_ms;             /* monotonic */
+    TAILQ_ENTRY(session) by_use; /* the least recently used first */
+    struct feed *feeds;
 
-    uint64_t dirty;              /* newest batch with something of it; committed when that is */
-    uint64_t committed_seq;      /* what the log can be read up to */
+    struct request *waiters; /* REQUEST_INBOX that may wait, until they are answered */
+    struct keys *keys;       /* NULL until the first key */
+    uint64_t epoch;
+    uint64_t dirty;          /* newest batch with something of it; committed when that is */
+    struct core_chain chain; /* after its newest event */
+
     log_position head;           /* its newest record, committed or not */
     log_position committed_head; /* its newest committed record */
-    uint64_t membership_seq;     /* newest event that changed who takes part in what */
-    struct core_chain chain;     /* after its newest event */
+    uint64_t committed_seq;      /* what the log can be read up to */
+    uint64_t since_bytes;        /* of the records behind its newest snapshot */
+    uint64_t log_bytes;          /* of all records of this life */
+    log_position first;          /* the first of them */
+    uint32_t base_bytes;         /* of its newest snapshot's record */
+    uint32_t skips_n;
+    uint64_t membership_seq; /* newest event that changed who takes part in what */
+
+    char epoch_text[CORE_EPOCH_BYTES + 1];
+    struct change change;
 
     /* Its newest snapshot, committed or not, and the skips of the next one: skips[0] is it. */
     log_position base;
     struct record_skip *skips;
-    uint32_t skips_n;
-    uint32_t base_bytes;  /* of that record */
-    uint64_t ordinal;     /* of that snapshot; 0: none */
-    uint64_t since_bytes; /* of the records behind it */
-    uint64_t log_bytes;   /* of all records of this life */
-    log_position first;   /* the first of them */
+    uint64_t ordinal; /* of that snapshot; 0: none */
 
-    struct keys *keys; /* NULL until the first key */
-    struct feed *feeds;
-    struct request *waiters; /* REQUEST_INBOX that may wait, until they are answered */
-    struct change change;
-
-    TAILQ_ENTRY(session) by_use; /* the least recently used first */
-    int64_t used_ms;             /* monotonic */
-    uint32_t pins;               /* effects, histories and the like that hold it */
-    bool busy;                   /* a batch is being worked on in slices, or it is being loaded */
-    bool importing;
-    struct request *queue, **queue_tail; /* what came meanwhile */
+    struct request *queue, **queue_tail; /* what came while it was busy */
     uint32_t queue_n;
 };
 
@@ -500,7 +502,12 @@ void shard_call_committed(struct shard *shard, void (*call)(void *owner, int err
 
 uint64_t entry_hash(const struct shard *shard, struct str id);
 struct entry *entry_find(struct shard *shard, struct str id);
+struct entry *entry_find_hashed(struct shard *shard, struct str id, uint64_t hash);
 struct entry *entry_find_or_make(struct shard *shard, struct str id);
+/* Has the processor fetch what stands in memory for these ids, all at once: who looks at one after
+ * the other waits for each, and for each thing that it leads to. Changes nothing. */
+enum { ENTRIES_FETCHED = 8 };
+void entries_fetch(struct shard *shard, const uint64_t *hashes, unsigned n);
 /* Frees it where it is passive and has no life. */
 void entry_drop_if_vacant(struct shard *shard, struct entry *entry);
 /* First one whose id is above `id` (p == NULL: the first of all), in order. */

@@ -23,9 +23,9 @@ static void a_special_character_is_found_wherever_it_stands(void **state)
 {
     (void)state;
     static const char special[] = {'"', '\\', '\n', 1, 31};
-    for (size_t n = 1; n < 40; n++) {
+    for (size_t n = 1; n < 150; n++) {
         for (size_t at = 0; at < n; at++) {
-            char text[40];
+            char text[150];
             struct buf out = {0};
             memset(text, (int)(0x20 + (at * 7 + n) % 2), n);
             text[at] = special[(n + at) % sizeof(special)];
@@ -34,6 +34,30 @@ static void a_special_character_is_found_wherever_it_stands(void **state)
             assert_int_equal(json_string_length(back), n);
             assert_memory_equal(json_string_value(back), text, n);
             json_decref(back);
+        }
+    }
+}
+
+/* However many of them there are, and wherever one block of a text ends and the next begins. */
+static void many_special_characters_are_all_escaped(void **state)
+{
+    (void)state;
+    uint32_t x = 1;
+    for (size_t n = 0; n < 400; n++) {
+        for (uint32_t among = 1; among <= 64; among *= 4) {
+            char *text = mem_alloc(n); /* of this size, so that a look behind it is found */
+            struct buf out = {0};
+            for (size_t i = 0; i < n; i++) {
+                x = x * 1664525 + 1013904223;
+                static const char special[] = "\"\\\n\x01\x1f\t";
+                text[i] = (x >> 16) % among == 0 ? special[(x >> 8) % 6] : (char)(' ' + n % 2);
+            }
+            json_add_string(&out, (struct str){text, n});
+            json_t *back = parse(&out);
+            assert_int_equal(json_string_length(back), n);
+            assert_memory_equal(json_string_value(back), text, n);
+            json_decref(back);
+            free(text);
         }
     }
 }
@@ -58,6 +82,48 @@ static void times_are_rfc_3339(void **state)
     expect_time(253402300799999, "\"9999-12-31T23:59:59.999Z\"");
     expect_time(INT64_MAX, "\"9999-12-31T23:59:59.999Z\"");
     expect_time(-1, "\"1970-01-01T00:00:00.000Z\"");
+}
+
+/* A second is kept from one time to the next. */
+static void times_do_not_depend_on_the_one_before(void **state)
+{
+    (void)state;
+    expect_time(1709164800001, "\"2024-02-29T00:00:00.001Z\"");
+    expect_time(1709164800999, "\"2024-02-29T00:00:00.999Z\"");
+    expect_time(1709164801000, "\"2024-02-29T00:00:01.000Z\"");
+    expect_time(1709164800010, "\"2024-02-29T00:00:00.010Z\"");
+    expect_time(1709164860010, "\"2024-02-29T00:01:00.010Z\"");
+    expect_time(1709251200010, "\"2024-03-01T00:00:00.010Z\"");
+    expect_time(0, "\"1970-01-01T00:00:00.000Z\"");
+}
+
+static void expect_number(uint64_t value)
+{
+    struct buf out = {0};
+    char expected[24];
+    snprintf(expected, sizeof(expected), "%llu", (unsigned long long)value);
+    buf_add_u64(&out, value);
+    expect_text(&out, expected);
+}
+
+static void numbers_are_decimal(void **state)
+{
+    (void)state;
+    uint64_t power = 1;
+    for (int digits = 1; digits <= 20; digits++) {
+        for (uint64_t first = 1; first < 10 && first <= UINT64_MAX / power; first++) {
+            expect_number(first * power - 1);
+            expect_number(first * power);
+            expect_number(first * power + power / 9);
+        }
+        power = digits < 20 ? power * 10 : power;
+    }
+    for (uint64_t value = 0; value < 20000; value++)
+        expect_number(value * 10007);
+    expect_number(UINT64_MAX);
+    struct buf out = {0};
+    buf_add_i64(&out, INT64_MIN);
+    expect_text(&out, "-9223372036854775808");
 }
 
 static void ids_follow_their_rule(void **state)
@@ -223,6 +289,36 @@ static void names_beyond_the_first_few_are_found(void **state)
     assert_false(core_session_has_agent(w->s, STR("a3")));
 }
 
+/* The id of a message follows from its seq. Bytes that bring one were written by somebody else. */
+static void bytes_that_bring_a_derived_field_are_refused(void **state)
+{
+    (void)state;
+    const struct core_type_spec *spec = core_type_spec(CORE_MESSAGE_SEND);
+    unsigned derived = 0;
+    while (spec->event_bits[derived] != spec->event_derived)
+        derived++;
+    struct core_event event = {.type = CORE_MESSAGE_SEND, .ts_ms = 1, .seq = 5};
+    event.f.given = spec->event_required;
+    event.f.thread = STR("work");
+    event.f.sender = STR("a1");
+    event.f.content = STR("hello");
+    struct buf good = {0}, bad = {0};
+    core_event_encode(&event, &good);
+    const size_t mask_at = 2; /* behind the type and a time of one byte */
+    buf_add(&bad, good.p, mask_at);
+    buf_add_byte(&bad, (char)(good.p[mask_at] | 1 << derived));
+    buf_add_literal(&bad, "\x02m5");
+    buf_add(&bad, good.p + mask_at + 1, good.n - mask_at - 1);
+    struct arena scratch = {0};
+    struct str in = buf_str(&good);
+    assert_int_equal(core_event_decode(&in, &scratch, &event), 0);
+    in = buf_str(&bad);
+    assert_int_equal(core_event_decode(&in, &scratch, &event), -1);
+    arena_free(&scratch);
+    buf_free(&good);
+    buf_free(&bad);
+}
+
 #define EMPTY(test) cmocka_unit_test_setup_teardown(test, setup_empty, teardown)
 #define GENERAL(test) cmocka_unit_test_setup_teardown(test, setup_general, teardown)
 
@@ -231,10 +327,14 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(strings_are_escaped_as_json),
         cmocka_unit_test(a_special_character_is_found_wherever_it_stands),
+        cmocka_unit_test(many_special_characters_are_all_escaped),
         cmocka_unit_test(times_are_rfc_3339),
+        cmocka_unit_test(times_do_not_depend_on_the_one_before),
+        cmocka_unit_test(numbers_are_decimal),
         cmocka_unit_test(ids_follow_their_rule),
         cmocka_unit_test(names_are_found_in_the_tables),
         EMPTY(every_event_field_may_be_left_out_unless_required),
+        cmocka_unit_test(bytes_that_bring_a_derived_field_are_refused),
         GENERAL(several_events_can_stand_in_a_row),
         GENERAL(a_snapshot_brings_its_id),
         GENERAL(a_snapshot_of_another_version_is_refused),

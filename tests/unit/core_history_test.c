@@ -1,6 +1,8 @@
 /* Forks, the way from one state to another, the chain, and what an event is about. */
 #include "tests/unit/core_fixture.h"
 
+#include <openssl/sha.h>
+
 #define FORK_OF_GENERAL "session.fork session=s2 parent=s1 parent_epoch=k3x9 parent_seq=5"
 
 /* ---- session.forked */
@@ -455,6 +457,27 @@ static void the_chain_is_sha_256_of_what_core_h_says(void **state)
     buf_free(&bytes);
 }
 
+/* Around every block's end, and where events are too long to be put together first. */
+static void the_chain_is_the_same_for_every_length(void **state)
+{
+    (void)state;
+    struct {
+        uint8_t before[32];
+        uint64_t seq;
+        char event[1200];
+    } text = {.before = {1, 2, 3}, .seq = UINT64_C(0x0102030405060708)};
+    for (size_t i = 0; i < sizeof(text.event); i++)
+        text.event[i] = (char)(i * 7);
+    for (size_t n = 0; n <= sizeof(text.event); n++) {
+        struct core_chain chain;
+        uint8_t expected[32];
+        memcpy(chain.bytes, text.before, sizeof(chain.bytes));
+        core_chain_add(&chain, text.seq, (struct str){text.event, n});
+        SHA256((const uint8_t *)&text, offsetof(__typeof__(text), event) + n, expected);
+        assert_memory_equal(chain.bytes, expected, sizeof(expected));
+    }
+}
+
 static void every_byte_counts_in_the_chain(void **state)
 {
     struct world *w = *state;
@@ -573,6 +596,7 @@ int main(void)
         SMALL(a_seq_does_not_make_messages_the_same),
         GENERAL(whatever_a_message_holds_tells_it_from_another),
         cmocka_unit_test(the_chain_is_sha_256_of_what_core_h_says),
+        cmocka_unit_test(the_chain_is_the_same_for_every_length),
         GENERAL(every_byte_counts_in_the_chain),
         GENERAL(events_are_by_or_about_agents_and_threads),
         cmocka_unit_test(an_acknowledgement_is_about_its_threads),

@@ -22,7 +22,7 @@ struct failing_fs {
     unsigned bad;
     int error;
     bool only_files; /* rename, remove and sync of the directory are no steps */
-    enum { DIRECT_CAN, DIRECT_REFUSED, DIRECT_FAILS } direct; /* at open; at the first use */
+    enum { DIRECT_CAN, DIRECT_REFUSED, DIRECT_FAILS } direct; /* at open; when written to */
     int direct_file; /* DIRECT_FAILS: the last that was opened, 0: none */
 };
 
@@ -73,8 +73,6 @@ static inline void failing_close(struct fs *fs, int file)
 
 static inline int64_t failing_read(struct fs *fs, int file, void *p, size_t n, uint64_t offset)
 {
-    if (failing_directly(fs, file))
-        return -EINVAL;
     return real_fs(fs)->ops->read(real_fs(fs), file, p, n, offset);
 }
 

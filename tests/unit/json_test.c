@@ -14,6 +14,7 @@
 enum { MAX_ELEMENTS = 300001 };
 
 static struct json_parser *parser;
+static struct arena memory;
 static struct json_error error;
 
 static int make_parser(void **state)
@@ -27,6 +28,7 @@ static int free_parser(void **state)
 {
     (void)state;
     json_parser_free(parser);
+    arena_free(&memory);
     return 0;
 }
 
@@ -38,7 +40,7 @@ static struct str text_of(const char *text)
 static const struct json_value *parse(const char *text)
 {
     const struct json_value *root = NULL;
-    if (json_parse(parser, text_of(text), &root, &error) != 0) {
+    if (json_parse(parser, &memory, text_of(text), &root, &error) != 0) {
         print_error("%s: %s\n", text, error.text);
         fail();
     }
@@ -49,7 +51,7 @@ static void assert_refused(struct str text, const char *expected)
 {
     const struct json_value *root = NULL;
     memset(&error, 0, sizeof(error));
-    if (json_parse(parser, text, &root, &error) == 0) {
+    if (json_parse(parser, &memory, text, &root, &error) == 0) {
         print_error("taken: %.*s\n", (int)text.n, text.p);
         fail();
     }
@@ -208,7 +210,7 @@ static void a_number_must_survive_a_double(void **state)
         char text[80], expected[160];
         snprintf(text, sizeof(text), "[%s]", lost[i]);
         const struct json_value *v = NULL;
-        if (json_parse(parser, text_of(text), &v, &error) == 0) {
+        if (json_parse(parser, &memory, text_of(text), &v, &error) == 0) {
             assert_int_equal(v[1].type, JSON_FAULT);
             json_fault(parser, v + 1, &error);
         }
@@ -280,14 +282,69 @@ static void a_key_stands_once_in_a_large_object(void **state)
     }
     size_t n = text.n;
     buf_add_literal(&text, "\"k5000\":0}");
-    assert_int_equal(json_parse(parser, buf_str(&text), &v, &error), 0);
+    assert_int_equal(json_parse(parser, &memory, buf_str(&text), &v, &error), 0);
     assert_int_equal(v->size, 5001);
     text.n = n;
     buf_add_literal(&text, "\"k4711\":0}");
-    assert_int_equal(json_parse(parser, buf_str(&text), &v, &error), -1);
+    assert_int_equal(json_parse(parser, &memory, buf_str(&text), &v, &error), -1);
     assert_true(str_equal(error.member, STR("k4711")));
     assert_int_equal(error.at, n);
     buf_free(&text);
+}
+
+/* One of a few short keys, many of which look alike to a rough look. */
+static struct str any_key(unsigned number)
+{
+    static const char *const keys[] = {"a",       "b",    "ab",  "ba",  "aab",      "bab", "",
+                                       "I",       "i",    "1",   "q",   "abb",      "aIb", "z",
+                                       "\\u0061", "a\\n", "key", "kay", "k\u00e9y", "type"};
+    return text_of(keys[number % (sizeof(keys) / sizeof(keys[0]))]);
+}
+
+/* What a key is when it is read. */
+static bool same_when_read(struct str a, struct str b)
+{
+    struct str escaped = STR("\\u0061");
+    return str_equal(str_equal(a, escaped) ? STR("a") : a, str_equal(b, escaped) ? STR("a") : b);
+}
+
+/* Texts and other values mixed, which are read in different ways; each form at each place. */
+static void a_key_stands_once_among_any_values(void **state)
+{
+    static const char *const values[] = {"\"text\"", "1",       "\"es\\ncaped\"",
+                                         "{}",       "[\"a\"]", "\"\""};
+    uint32_t random = 7;
+    unsigned refused = 0;
+    (void)state;
+    for (unsigned round = 0; round < 20000; round++) {
+        struct buf text = {0};
+        struct str keys[6];
+        const struct json_value *v;
+        bool twice = false;
+        unsigned n = 1 + round % 6;
+        buf_add_byte(&text, '{');
+        for (unsigned i = 0; i < n; i++) {
+            random = random * 1664525 + 1013904223;
+            keys[i] = any_key(random >> 16);
+            for (unsigned k = 0; k < i; k++)
+                twice = twice || same_when_read(keys[k], keys[i]);
+            buf_add_literal(&text, "\"");
+            buf_add_str(&text, keys[i]);
+            buf_add_literal(&text, "\":");
+            buf_add_str(&text, text_of(values[random >> 24 & 7 ? (random >> 24) % 6 : 0]));
+            buf_add_byte(&text, i + 1 < n ? ',' : '}');
+        }
+        int rc = json_parse(parser, &memory, buf_str(&text), &v, &error);
+        assert_int_equal(rc, twice ? -1 : 0);
+        if (twice)
+            assert_non_null(strstr(error.text, "stands twice"));
+        else
+            assert_int_equal(v->size, n);
+        refused += twice;
+        buf_free(&text);
+        arena_reset(&memory);
+    }
+    assert_in_range(refused, 1000, 19000);
 }
 
 static void an_object_has_its_bound(void **state)
@@ -303,11 +360,11 @@ static void an_object_has_its_bound(void **state)
     }
     size_t n = text.n;
     buf_add_literal(&text, "}]");
-    assert_int_equal(json_parse(parser, buf_str(&text), &v, &error), 0);
+    assert_int_equal(json_parse(parser, &memory, buf_str(&text), &v, &error), 0);
     assert_int_equal(v[1].size, JSON_MEMBERS);
     text.n = n;
     buf_add_literal(&text, ",\"k\":0}]");
-    assert_int_equal(json_parse(parser, buf_str(&text), &v, &error), -1);
+    assert_int_equal(json_parse(parser, &memory, buf_str(&text), &v, &error), -1);
     assert_int_equal(error.at, n + 1);
     assert_non_null(strstr(error.text, "more than 16384 members in one object"));
     buf_free(&text);
@@ -324,7 +381,7 @@ static void assert_elements(struct json_parser *few, const char *text, uint32_t 
     whole.n += BLANKS;
     for (size_t blanks = 0; blanks <= BLANKS; blanks += BLANKS) {
         struct str part = {whole.p, whole.n - blanks};
-        if (json_parse(few, part, &v, &error) != 0)
+        if (json_parse(few, &memory, part, &v, &error) != 0)
             fail_msg("%s: %s", text, error.text);
         assert_int_equal(v->size, expected);
     }
@@ -363,7 +420,7 @@ static void long_names_are_cut_between_characters(void **state)
         strcat(shown, "\xc3\xb6");
     snprintf(text, sizeof(text), "{\"x%s%s\":1,\"x%s%s\":2}", shown, shown, shown, shown);
     const struct json_value *v;
-    assert_int_equal(json_parse(parser, text_of(text), &v, &error), -1);
+    assert_int_equal(json_parse(parser, &memory, text_of(text), &v, &error), -1);
     assert_memory_equal(error.text, "key \"x", 6);
     assert_true(json_utf8_valid(text_of(error.text)));
     assert_non_null(strstr(error.text, "\xc3\xb6... stands twice"));
@@ -404,7 +461,7 @@ static void a_large_text_leaves_no_memory_behind(void **state)
     for (int i = 0; i < 300000; i++)
         buf_add_literal(&text, "1,");
     buf_add_literal(&text, "2]");
-    assert_int_equal(json_parse(parser, buf_str(&text), &v, &error), 0);
+    assert_int_equal(json_parse(parser, &memory, buf_str(&text), &v, &error), 0);
     assert_int_equal(v->size, 300001);
     json_parser_trim(parser);
     assert_int_equal(parse("[7]")->size, 1);
@@ -455,7 +512,7 @@ static void keys_of_a_large_object_are_ordered(void **state)
         buf_add_literal(&text, "\":0");
     }
     buf_add_byte(&text, '}');
-    assert_int_equal(json_parse(parser, buf_str(&text), &v, &error), 0);
+    assert_int_equal(json_parse(parser, &memory, buf_str(&text), &v, &error), 0);
     json_canonical(v, &out);
     assert_memory_equal(out.p, "{\"a100\":0,\"a101\":0,", 19);
     assert_int_equal(out.n, text.n);
@@ -545,7 +602,7 @@ static void any_canonical_number_is_read_back_the_same(void **state)
             continue;
         out.n = 0;
         json_canonical(&value, &out);
-        if (json_parse(parser, buf_str(&out), &back, &error) != 0)
+        if (json_parse(parser, &memory, buf_str(&out), &back, &error) != 0)
             fail_msg("%s", error.text);
         assert_true(back->as.number == value.as.number);
     }
@@ -588,12 +645,12 @@ static void whatever_is_read_has_a_canonical_text_that_is_its_own(void **state)
         mutate(text, n, &seed);
         const struct json_value *v;
         once.n = twice.n = 0;
-        if (json_parse(parser, (struct str){text, n}, &v, &error) != 0) {
+        if (json_parse(parser, &memory, (struct str){text, n}, &v, &error) != 0) {
             assert_true(error.at <= n && json_utf8_valid(text_of(error.text)));
             assert_null(strstr(error.text, "refused"));
         } else if (!has_fault(v)) {
             json_canonical(v, &once);
-            assert_int_equal(json_parse(parser, buf_str(&once), &v, &error), 0);
+            assert_int_equal(json_parse(parser, &memory, buf_str(&once), &v, &error), 0);
             json_canonical(v, &twice);
             assert_true(str_equal(buf_str(&once), buf_str(&twice)));
         }
@@ -614,6 +671,7 @@ int main(void)
         cmocka_unit_test(the_33rd_level_is_refused),
         cmocka_unit_test(a_key_stands_once_in_an_object),
         cmocka_unit_test(a_key_stands_once_in_a_large_object),
+        cmocka_unit_test(a_key_stands_once_among_any_values),
         cmocka_unit_test(an_object_has_its_bound),
         cmocka_unit_test(an_array_is_read_up_to_its_bound),
         cmocka_unit_test(a_string_or_key_holds_no_nul),

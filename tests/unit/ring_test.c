@@ -31,6 +31,8 @@ static void expect_pop(struct ring *ring, uint64_t n)
 {
     struct ring_item item = {0};
     assert_true(ring_ready(ring));
+    assert_true(ring_peek(ring, 0, &item));
+    assert_int_equal(item.tag, n);
     assert_true(ring_pop(ring, &item));
     assert_ptr_equal(item.p, ring);
     assert_int_equal(item.tag, n);
@@ -40,6 +42,7 @@ static void expect_empty(struct ring *ring)
 {
     struct ring_item item;
     assert_false(ring_ready(ring));
+    assert_false(ring_peek(ring, 0, &item));
     assert_false(ring_pop(ring, &item));
     assert_int_equal(ring_waiting(ring), 0);
     assert_int_equal(ring_used(ring), 0);
@@ -146,6 +149,32 @@ static void every_fill_level_wraps_around(void **state)
     }
 }
 
+static void a_look_ahead_finds_what_later_pops_will(void **state)
+{
+    (void)state;
+    struct ring ring;
+    ring_init(&ring, 8);
+    ring_begin_at(&ring, UINT32_MAX - 20);
+    uint64_t pushed = 0, popped = 0;
+    for (uint32_t level = 0; level <= 8; level++) {
+        for (int round = 0; round < 10; round++) {
+            while (pushed - popped < level)
+                assert_true(push(&ring, pushed++));
+            struct ring_item item = {0};
+            for (uint32_t n = 0; n < level; n++) {
+                assert_true(ring_peek(&ring, n, &item));
+                assert_int_equal(item.tag, popped + n);
+            }
+            assert_false(ring_peek(&ring, level, &item));
+            assert_false(ring_peek(&ring, level + 1, &item));
+            assert_int_equal(ring_waiting(&ring), level);
+            if (level != 0)
+                expect_pop(&ring, popped++);
+        }
+    }
+    ring_free(&ring);
+}
+
 /* ---- two threads */
 
 struct race {
@@ -153,7 +182,8 @@ struct race {
     uint64_t items;
 };
 
-/* What an item points to is plain memory: it is the ring that must make it visible. */
+/* What an item points to is plain memory: it is the ring that must make it visible, also to who
+ * looks ahead. */
 struct parcel {
     uint64_t number;
     uint64_t doubled;
@@ -184,6 +214,8 @@ static void run_race(uint32_t capacity, uint64_t items)
     assert_int_equal(pthread_create(&producer, NULL, produce, &race), 0);
     for (uint64_t n = 0; n < items;) {
         struct ring_item item;
+        if (ring_peek(&race.ring, 2, &item) && ((const struct parcel *)item.p)->number != n + 2)
+            fail_msg("%llu was expected two behind", (unsigned long long)n + 2);
         if (!ring_pop(&race.ring, &item)) {
             sched_yield();
             continue;
@@ -222,6 +254,7 @@ int main(void)
         cmocka_unit_test(a_ring_of_one_item_alternates),
         cmocka_unit_test(indices_wrap_around_at_32_bits),
         cmocka_unit_test(every_fill_level_wraps_around),
+        cmocka_unit_test(a_look_ahead_finds_what_later_pops_will),
         cmocka_unit_test(two_threads_pass_millions_of_items_in_order),
         cmocka_unit_test(two_threads_meet_at_the_edges_of_a_small_ring),
     };
