@@ -14,7 +14,8 @@
  * core knows no threads, clock, files, sockets or randomness: time and identities come in as
  * arguments, so that it can be replayed, simulated and fuzzed.
  *
- * Thread: a session belongs to the thread that owns its shard. Nothing here is shared.
+ * Thread: a session belongs to the thread that owns its shard. Nothing here is shared, not even for
+ * reading: what looks something up remembers where it was.
  */
 #ifndef ATOLL_CORE_CORE_H
 #define ATOLL_CORE_CORE_H

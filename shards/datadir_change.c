@@ -19,7 +19,7 @@
 #include <stdlib.h>
 
 enum {
-    ZEROS_BYTES = 1 << 20,            /* of a new segment, written in one go */
+    ZEROS_BYTES = 128 << 10,          /* of a new segment, written in one go */
     MANIFEST_SPARE_BYTES = 16 * 1024, /* beside twice what the present one needs */
 };
 
