@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sourced by deploy/run.sh, tests/run.sh and loadtest/bench.sh: Debian packages and build trees.
+# Sourced by deploy/run.sh, tests/run.sh and the scripts of loadtest/: Debian packages and build trees.
 # Nothing here prints a word or asks for a right unless something is really missing.
 
 # What Atoll is built from.

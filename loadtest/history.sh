@@ -58,7 +58,7 @@ done
 need_packages "${atoll_packages[@]}" libcurl4-openssl-dev libjansson-dev curl util-linux
 if [[ -n $must_build ]]; then # else the tree's programs are taken as they are
     note "Building"
-    for target in atoll fill latency; do
+    for target in atoll atoll-load; do
         build_tree "$build" "$target" -DCMAKE_BUILD_TYPE=Release -DATOLL_LOADTEST=ON
     done
 fi
@@ -169,32 +169,41 @@ $((preempted_now - preempted_base)) times)" $((slow - slow_base)) "" "== 0"
 
 # ---- load
 
+# load CORES MODE OPTION...: one run of atoll-load, which has to find nothing wrong; sets out.
+load() {
+    out=$(taskset -c "$1" "$programs/atoll-load" "$2" --url "$url" --quiet --json - "${@:3}") ||
+        fail "atoll-load ${*:2} has failed: $out"
+}
+
 # fill OPTION...: sets fill_per_s.
 fill() {
-    local out
-    out=$("$programs/fill" --url "$url" "$@") || fail "fill $* has failed"
-    fill_per_s=${out##*per_s=}
+    load "0-$last_core" fill "$@"
+    fill_per_s=$(field per_s)
 }
 
-# latency CORES OPTION...: runs it; sets out, of which field NAME gives one.
+# latency CORES OPTION...: requests of one kind.
 latency() {
-    out=$(taskset -c "$1" "$programs/latency" --url "$url" "${@:2}") || fail "latency $* has failed"
+    load "$1" request "${@:2}"
 }
 
+# field NAME: a figure of the last run; p50_us, p99_us and max_us are its answers'.
 field() {
-    local from=${out##*[ ]"$1"=}
-    from=${from#"$1"=}
-    printf '%s\n' "${from%% *}"
+    case $1 in
+    p50_us | p99_us | max_us)
+        sed -n "s/^ *\"answer_us\": .*\"${1%_us}\": \([^,}]*\).*/\1/p" <<<"$out"
+        ;;
+    *) sed -n "s/^ *\"$1\": \([0-9.]*\),*\$/\1/p" <<<"$out" ;;
+    esac
 }
 
 ms() {
     calc "$(field "$1") / 1000"
 }
 
-# load_in_background OPTION...: latency on core 1, at low priority, until stop_background.
+# load_in_background OPTION...: requests from core 1, at low priority, until stop_background.
 load_in_background() {
-    taskset -c "$last_core" nice -n 19 "$programs/latency" --url "$url" --seconds 3600 "$@" \
-        >"$tmp/background.${#background[@]}" &
+    taskset -c "$last_core" nice -n 19 "$programs/atoll-load" request --url "$url" \
+        --seconds 3600 --quiet --json - "$@" >"$tmp/background.${#background[@]}" &
     background+=($!)
 }
 
@@ -206,7 +215,7 @@ stop_background() {
         kill -TERM "${background[$i]}" && wait "${background[$i]}" ||
             fail "a load in the background has failed"
         out=$(<"$tmp/background.$i")
-        answered=$((answered + $(field requests)))
+        answered=$((answered + $(field operations)))
     done
     background=()
 }
@@ -350,14 +359,11 @@ part_idle() {
 
 # command_load KEY SESSION CONNECTIONS: one run; keeps p50, requests/s and CPU.
 command_load() {
-    local before after
-    before=$(cpu_ms "$pid")
-    latency "$last_core" --connections "$3" --seconds "$seconds" \
+    latency "$last_core" --pid "$pid" --connections "$3" --seconds "$seconds" \
         "/v1/sessions/$2/commands" "$message"
-    after=$(cpu_ms "$pid")
     keep "$1.p50" "$(field p50_us)"
     keep "$1.per_s" "$(field per_s)"
-    keep "$1.cpu" "$(calc "($after - $before) * 1000 / $(field requests)")"
+    keep "$1.cpu" "$(field server_cpu_us)"
 }
 
 part_command() {

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sourced by bench.sh and history.sh, which set `tmp`: samples and their medians, rows of a table.
+# Sourced by the scripts of this folder, which set `tmp`: samples and their medians, rows of a table.
 # shellcheck disable=SC2015,SC2034,SC2059,SC2154
 
 fail() {
@@ -13,12 +13,6 @@ note() {
 
 calc() {
     awk "BEGIN { printf \"%.3f\", $1 }"
-}
-
-# cpu_ms PID: user and system time of the process, all its threads included.
-cpu_ms() {
-    sed 's/.*) //' "/proc/$1/stat" |
-        awk -v hz="$(getconf CLK_TCK)" '{ print ($12 + $13) * 1000 / hz }'
 }
 
 # keep KEY VALUE, median KEY
@@ -50,4 +44,13 @@ row() {
         [[ $met == yes ]] || missed=3
     fi
     printf "$line" "$what" "$atoll" "$yardstick" "$ratio" "$goal" "$met"
+}
+
+# free_port: one that nobody listens on now.
+free_port() {
+    local port
+    while port=$((20000 + RANDOM % 8000)); do
+        { : >"/dev/tcp/127.0.0.1/$port"; } 2>/dev/null || break
+    done
+    printf '%s\n' "$port"
 }

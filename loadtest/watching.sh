@@ -15,11 +15,12 @@
 # part start a server on an empty directory, measure, and print rows of a markdown table with the
 # goals, the server's counters of slow watchers, and how busy both sides were. What is compared is
 # measured in alternating rounds (default 5 of 5 s), and rows are medians. The server has one shard
-# on core 0, as have nchan's worker and the bare loop; `watch`, which both reads all streams and
+# on core 0, as have nchan's worker and the bare loop; atoll-load, which both reads all streams and
 # writes, has the last core. Data lies in DIR/watching.* (default build/) and is removed at the end,
 # however it ends.
 #
-# Everything that watchers are told is checked: no gap, no repetition, and at the end all of it.
+# Everything that watchers are told is checked: no gap, no repetition, and at the end all of it; and
+# what was written is read back.
 # --scale 0.05 makes the numbers of watchers and events that much smaller: a try-out, whose figures
 # say nothing about the goals.
 # Exit status: 0, 1 when a check or a program fails (at once), 3 when only a goal is missed.
@@ -63,7 +64,7 @@ ulimit -n "$(ulimit -Hn)"
 need_packages "${atoll_packages[@]}" libcurl4-openssl-dev libjansson-dev curl util-linux
 if [[ -n $must_build ]]; then # else the tree's programs are taken as they are
     note "Building"
-    for target in atoll fill latency watch sendloop socket; do
+    for target in atoll atoll-load sendloop; do
         build_tree "$build" "$target" -DCMAKE_BUILD_TYPE=Release -DATOLL_LOADTEST=ON
     done
 fi
@@ -153,21 +154,12 @@ start_sendloop() {
 
 nchan_module=/usr/lib/nginx/modules/ngx_nchan_module.so
 
-# free_port: one that nobody listens on now.
-free_port() {
-    local port
-    while port=$((20000 + RANDOM % 8000)); do
-        { : >"/dev/tcp/127.0.0.1/$port"; } 2>/dev/null || break
-    done
-    printf '%s\n' "$port"
-}
-
 start_nchan() {
     local port tries=0
     port=$(free_port)
     rm -rf "$tmp/nchan"
     mkdir "$tmp/nchan"
-    sed "s|@MODULE@|$nchan_module|; s|@ADDRESS@|127.0.0.1:$port|" "$root/loadtest/nchan.conf" \
+    sed "s|@MODULE@|$nchan_module|; s|@ADDRESS@|127.0.0.1:$port|" "$root/loadtest/rivals/nchan.conf" \
         >"$tmp/nchan/nginx.conf"
     taskset -c 0 nginx -p "$tmp/nchan" -c "$tmp/nchan/nginx.conf" -e "$tmp/nchan/error.log" \
         >"$tmp/nchan.out" 2>"$tmp/nchan.err" &
@@ -190,26 +182,46 @@ stop_other() {
 
 # ---- load
 
-fill() {
-    "$programs/fill" --url "$url" "$@" >"$tmp/fill.out" || fail "fill $* has failed"
+# load MODE URL OPTION...: one run of atoll-load, which has to find nothing wrong; sets out, its
+# report, of which field NAME gives a figure, or, with NAME.p99 and the like, a latency in us.
+load() {
+    out=$(taskset -c "$last_core" "$programs/atoll-load" "$1" --url "$2" --quiet --json - "${@:3}") ||
+        fail "atoll-load $* has failed: $out"
 }
 
-# watch OPTION...: runs it; sets out, of which field NAME gives one.
+# watch URL OPTION...: the same, of which a line is told.
 watch() {
-    out=$(taskset -c "$last_core" "$programs/watch" "$@") || fail "watch $* has failed"
-    note "    $out"
+    local name
+    load watch "$@"
+    for name in events_per_s patches_per_s messages_per_s bytes_each a_read merged resets \
+        server_cpu_percent load_cpu_percent answer.p50 answer.p99 last.p99; do
+        printf '%s=%s ' "$name" "$(value "$name")"
+    done | note_line
 }
 
 # on_atoll OPTION...: watch, of the server that was started.
 on_atoll() {
-    watch --url "$url" --server-pid "$pid" --seconds "$seconds" "$@"
+    watch "$url" --pid "$pid" --prefix w --seconds "$seconds" "$@"
+}
+
+# value NAME: a field of the last run; nothing where it has none of that name.
+value() {
+    case $1 in
+    *.*) sed -nE "s/^ *\"${1%.*}_us\": .*\"${1#*.}\": ([^,}]*).*/\1/p" <<<"$out" ;;
+    *) sed -nE "s/^ *\"$1\": (-?[0-9.]+(e-?[0-9]+)?),?\$/\1/p" <<<"$out" ;;
+    esac
 }
 
 field() {
-    local from=" $out"
-    [[ $from == *" $1="* ]] || fail "no $1 in: $out"
-    from=${from##*" $1="}
-    printf '%s\n' "${from%% *}"
+    value "$1" | grep . || fail "no $1 in: $out"
+}
+
+rounded() {
+    printf '%.0f' "$(field "$1")"
+}
+
+note_line() {
+    note "    $(cat)"
 }
 
 # keep_fields KEY NAME...: KEY.NAME becomes another sample for each.
@@ -233,7 +245,8 @@ same_frame() {
 # busy KEY: both sides' load, for the name of a row.
 busy() {
     printf 'server %.0f %%, reader %.0f %% of a core, %.1f frames a read' \
-        "$(median "$1.server_cpu")" "$(median "$1.cpu")" "$(median "$1.a_read")"
+        "$(median "$1.server_cpu_percent")" "$(median "$1.load_cpu_percent")" \
+        "$(median "$1.a_read")"
 }
 
 # ---- the parts
@@ -241,7 +254,7 @@ busy() {
 # fanout_round: each of the three once.
 fanout_round() {
     local watchers=$1 ahead
-    local figures=(patches_per_s server_cpu cpu a_read)
+    local figures=(patches_per_s server_cpu_percent load_cpu_percent a_read)
     for ahead in 4 32; do
         on_atoll --watchers "$watchers" --writers 16 --ahead "$ahead"
         unmerged
@@ -249,16 +262,15 @@ fanout_round() {
         keep_fields "fanout.atoll$ahead" "${figures[@]}" events_per_s
     done
     start_sendloop "$watchers"
-    watch --url "$other_url" --server-pid "$other_pid" --seconds "$seconds" --from 0 \
+    watch "$other_url" --target sendloop --pid "$other_pid" --seconds "$seconds" \
         --watchers "$watchers"
     same_frame
     keep_fields fanout.sendloop "${figures[@]}"
     stop_other
     for ahead in 4 32; do
         start_nchan
-        watch --url "$other_url" --server-pid "$nchan_worker" --seconds "$seconds" --from 0 \
-            --watchers "$watchers" --path /subscribe --post /publish --write raw --writers 16 \
-            --ahead "$ahead"
+        watch "$other_url" --target nchan --pid "$nchan_worker" --seconds "$seconds" \
+            --watchers "$watchers" --writers 16 --ahead "$ahead"
         same_frame
         keep_fields "fanout.nchan$ahead" "${figures[@]}" events_per_s
         stop_other
@@ -270,7 +282,6 @@ part_fanout() {
     watchers=$(scaled 1000)
     need_packages nginx-light libnginx-mod-nchan
     begin fanout
-    fill --prefix w --events 3
     for ((round = 0; round <= rounds; round++)); do
         note "fanout: round $round of $rounds (0 is to warm up)"
         fanout_round "$watchers"
@@ -281,44 +292,46 @@ part_fanout() {
     done
     fanout_row() {
         row "deliveries/s, $watchers watchers, $1: Atoll ($(busy "fanout.$2")), $4 \
-($(busy "fanout.$3"))" "$(integer "fanout.$2")" "$(integer "fanout.$3")" "$5"
+($(busy "fanout.$3"))" "$(whole "fanout.$2.patches_per_s")" "$(whole "fanout.$3.patches_per_s")" "$5"
     }
     fanout_row "up to 32 events on the way" atoll32 sendloop "a bare loop of send()" ">= 0.8"
     fanout_row "up to 32 events on the way" atoll32 nchan32 nchan ">= 1.3"
     fanout_row "up to 4 events on the way" atoll4 sendloop "a bare loop of send()" ""
     fanout_row "up to 4 events on the way" atoll4 nchan4 nchan ""
     start_sendloop "$watchers" 64
-    watch --url "$other_url" --server-pid "$other_pid" --seconds "$seconds" --from 0 \
+    watch "$other_url" --target sendloop --pid "$other_pid" --seconds "$seconds" \
         --watchers "$watchers"
     stop_other
-    row "deliveries/s that the reader can take: 64 frames a send (reader $(field cpu) %)" \
-        "$(field patches_per_s)" "" ""
+    row "deliveries/s that the reader can take: 64 frames a send (reader $(rounded \
+        load_cpu_percent) %)" "$(rounded patches_per_s)" "" ""
     finish fanout
 }
 
-integer() {
-    printf '%.0f' "$(median "$1.patches_per_s")"
+# whole KEY: a median without its decimals.
+whole() {
+    printf '%.0f' "$(median "$1")"
 }
 
 part_merged() {
     local watchers round
+    local figures=(patches_per_s messages_per_s events_per_s server_cpu_percent load_cpu_percent
+        a_read)
     watchers=$(scaled 1000)
     begin merged
-    fill --prefix w --events 3
     for ((round = 0; round <= rounds; round++)); do
         note "merged: round $round of $rounds (0 is to warm up)"
         on_atoll --watchers "$watchers" --writers 8 --batch 100
-        keep_fields merged.note patches_per_s messages_per_s events_per_s server_cpu cpu a_read
-        on_atoll --watchers "$watchers" --writers 8 --batch 100 --write message --bytes 64
-        keep_fields merged.message patches_per_s messages_per_s events_per_s server_cpu cpu a_read
+        keep_fields merged.note "${figures[@]}"
+        on_atoll --watchers "$watchers" --writers 8 --batch 100 --write message --payload 64
+        keep_fields merged.message "${figures[@]}"
         on_atoll --watchers "$watchers" --writers 64
-        keep_fields merged.single patches_per_s messages_per_s events_per_s server_cpu cpu a_read
+        keep_fields merged.single "${figures[@]}"
         ((round > 0)) || rm -f "$tmp"/merged.*.samples
     done
     merged_row() {
-        row "patches/s, $watchers watchers, $2: $(printf '%.0f' "$(median "merged.$1.events_per_s")") \
-events/s as $(printf '%.0f' "$(median "merged.$1.messages_per_s")") messages/s ($(busy "merged.$1"))" \
-            "$(integer "merged.$1")" "" ">= 2e6"
+        row "patches/s, $watchers watchers, $2: $(whole "merged.$1.events_per_s") \
+events/s as $(whole "merged.$1.messages_per_s") messages/s ($(busy "merged.$1"))" \
+            "$(whole "merged.$1.patches_per_s")" "" ">= 2e6"
     }
     merged_row note "8 writers of an agent's note, batches of 100"
     merged_row message "8 writers of 64-byte messages, batches of 100"
@@ -330,21 +343,21 @@ part_latency() {
     local watchers round name
     watchers=$(scaled 1000)
     begin latency
-    fill --prefix w --events 3
     for ((round = 0; round <= rounds; round++)); do
         note "latency: round $round of $rounds (0 is to warm up)"
         on_atoll --watchers "$watchers" --writers 1 --rate 50 --seconds "$(calc "4 * $seconds")"
         unmerged
-        keep_fields latency late {answer,last,after}_{p50,p99,max}_us
+        keep_fields latency late {answer,delivery,last,last_send}.{p50,p99,max}
         ((round > 0)) || rm -f "$tmp"/latency.*.samples
     done
     latency_row() {
-        row "us, $watchers watchers, 50 patches/s, $1: p50 $(median "latency.$2_p50_us"), max \
-$(median "latency.$2_max_us"); p99" "$(median "latency.$2_p99_us")" "" "$3"
+        row "us, $watchers watchers, 50 patches/s, $1: p50 $(whole "latency.$2.p50"), max \
+$(whole "latency.$2.max"); p99" "$(whole "latency.$2.p99")" "" "$3"
     }
     latency_row "from sending the command to its answer" answer ""
-    latency_row "from sending the command until the last has read it" last "<= 20000"
-    latency_row "from its answer until the last has read it" after "<= 20000"
+    latency_row "from its answer until a watcher has read it" delivery "<= 20000"
+    latency_row "from its answer until the last has read it" last "<= 20000"
+    latency_row "from sending the command until the last has read it" last_send "<= 20000"
     finish latency
 }
 
@@ -356,15 +369,14 @@ stopped_round() {
         on_atoll --watchers "$(scaled 900)" --warmup 3 --stopped "$with" "${@:2}"
         ((with == 0)) || (($(field stopped_merged) + $(field stopped_resets) > 0)) ||
             note "stopped: nobody was left behind; the round says little"
-        keep_fields "stopped.$name.$((with > 0))" patches_per_s events_per_s answer_p50_us \
-            answer_p99_us server_cpu cpu a_read
+        keep_fields "stopped.$name.$((with > 0))" patches_per_s events_per_s answer.p50 \
+            answer.p99 server_cpu_percent load_cpu_percent a_read
     done
 }
 
 part_stopped() {
     local round
     begin stopped
-    fill --prefix w --events 3
     for ((round = 0; round <= rounds; round++)); do
         note "stopped: round $round of $rounds (0 is to warm up)"
         stopped_round steady --writers 1 --rate 100
@@ -374,7 +386,8 @@ part_stopped() {
     done
     stopped_row() {
         row "$3, $2, beside $(scaled 100) stopped ones (without)" \
-            "$(median "stopped.$1.1.$4")" "$(median "stopped.$1.0.$4")" "$5"
+            "$(printf %.1f "$(median "stopped.$1.1.$4")")" \
+            "$(printf %.1f "$(median "stopped.$1.0.$4")")" "$5"
     }
     local name what
     for name in steady paced fast; do
@@ -387,62 +400,28 @@ part_stopped() {
             stopped_row "$name" "$what" "events/s of the writers" events_per_s ">= 0.95"
         [[ $name == steady ]] ||
             stopped_row "$name" "$what" "patches/s to $(scaled 900) watchers" patches_per_s ">= 0.95"
-        stopped_row "$name" "$what" "p50 us of an answer" answer_p50_us "<= 1.10"
-        stopped_row "$name" "$what" "p99 us of an answer" answer_p99_us ""
-        [[ $name != steady ]] || stopped_row "$name" "$what" "server CPU, %" server_cpu ""
+        stopped_row "$name" "$what" "p50 us of an answer" answer.p50 "<= 1.10"
+        stopped_row "$name" "$what" "p99 us of an answer" answer.p99 ""
+        [[ $name != steady ]] || stopped_row "$name" "$what" "server CPU, %" server_cpu_percent ""
     done
     finish stopped
 }
 
-# memory: the server's own, page tables included, in bytes.
-memory() {
-    awk '/^(VmRSS|VmPTE)/ { sum += $2 * 1024 } END { printf "%.0f\n", sum }' "/proc/$pid/status"
-}
-
-# kernel_memory: of sockets, files and epoll sets, in bytes, of all processes. What earlier sockets
-# leave behind is given back late, so it is about right only where there are many new ones.
-kernel_memory() {
-    awk '/^(Slab|KernelStack)/ { sum += $2 * 1024 } END { printf "%.0f\n", sum }' /proc/meminfo
-}
-
 # idle_streams SESSIONS
 idle_streams() {
-    local sessions=$1 streams before after kernel tries=0 watcher
+    local sessions=$1 streams
     streams=$(scaled 15000)
     begin "idle, $sessions sessions"
-    fill --prefix w --sessions "$sessions" --events 3
-    curl -sf -o "$tmp/answer" "$url/v1/status"
-    before=$(memory) kernel=$(kernel_memory)
-    : >"$tmp/hold"
-    taskset -c "$last_core" "$programs/watch" --url "$url" --watchers "$streams" \
-        --sessions "$sessions" --hold >"$tmp/hold" 2>"$tmp/hold.err" &
-    watcher=$!
-    until grep -q begun= "$tmp/hold"; do
-        kill -0 "$watcher" 2>/dev/null && ((++tries < 1200)) ||
-            fail "watch: $(<"$tmp/hold.err")"
-        sleep 0.1
-    done
-    note "    $(<"$tmp/hold")"
-    after=$(memory)
+    load idle "$url" --pid "$pid" --prefix w --streams "$streams" --sessions "$sessions" \
+        --warmup 20 --seconds 10
     row "bytes of the server for each of $streams idle streams, $sessions session(s), as they begin" \
-        "$(calc "($after - $before) / $streams")" "" "<= 10240"
-    sleep 20 # a heartbeat has come to each
-    after=$(memory)
-    row "the same 20 s later, when each has had a heartbeat" \
-        "$(calc "($after - $before) / $streams")" "" "<= 10240"
+        "$(rounded stream_bytes)" "" "<= 10240"
+    row "the same 30 s later, when each has had a heartbeat" "$(rounded rested_bytes)" "" "<= 10240"
     row "bytes of the kernel's slabs for each, both ends of the connection" \
-        "$(calc "($(kernel_memory) - $kernel) / $streams")" "" ""
-    row "server CPU, % of a core, idle for 10 s" "$(idle_percent)" "" ""
-    kill -TERM "$watcher"
-    wait "$watcher" || fail "watch: $(<"$tmp/hold.err")"
+        "$(rounded kernel_bytes)" "" ""
+    row "server CPU, % of a core, idle for 10 s" "$(field server_cpu_percent)" "" ""
+    row "us until the last of all had the one event that was written then" "$(rounded last.max)" "" ""
     finish "idle, $sessions session(s)"
-}
-
-idle_percent() {
-    local before
-    before=$(cpu_ms "$pid")
-    sleep 10
-    calc "($(cpu_ms "$pid") - $before) / 100"
 }
 
 part_idle() {
@@ -468,19 +447,18 @@ resume_round() {
     local missed=$1 id seq head
     rm -rf "$data"
     start
-    fill --prefix w --events 10000 --batch 100 --bytes 220
+    load fill "$url" --prefix w --events 10000 --batch 100 --bytes 220
     id=$(stream_id)
     seq=$(cut -d- -f2 <<<"$id")
-    "$programs/latency" --url "$url" --connections 16 --count "$missed" \
-        /v1/sessions/w0/commands "$message" >"$tmp/answer" || fail "events could not be written"
+    load request "$url" --connections 16 --count "$missed" /v1/sessions/w0/commands "$message"
     head=$(stream_id | cut -d- -f2)
     ((head == seq + missed)) || fail "the session stands at $head, not at $((seq + missed))"
     crash
     start
-    watch --url "$url" --watchers "$(scaled 1000)" --from "$seq" --last-event-id "$id" \
+    load watch "$url" --prefix w --watchers "$(scaled 1000)" --from "$seq" --last-event-id "$id" \
         --until "$head"
     (($(field resets) == 0)) || fail "$(field resets) watchers began anew instead of going on"
-    keep_fields "resume$missed" first_ms level_ms MB
+    keep_fields "resume$missed" first_ms level_ms mb
     keep "resume$missed.all_ms" "$(calc "$start_s * 1000 + $(field level_ms)")"
 }
 
@@ -499,7 +477,7 @@ part_resume() {
         what="$(scaled 1000) watchers come back after kill -9, $missed events missed"
         row "ms until the last has its first patch, $what" "$(median "resume$missed.first_ms")" \
             "" "< 2000"
-        row "ms until the last is level ($(median "resume$missed.MB") MB to all)" \
+        row "ms until the last is level ($(median "resume$missed.mb") MB to all)" \
             "$(median "resume$missed.level_ms")" "" "< 2000"
         row "the same with the server's start" "$(median "resume$missed.all_ms")" "" "< 2000"
     done
@@ -508,17 +486,14 @@ part_resume() {
 
 # socket_run KEY OPTION...
 socket_run() {
-    out=$(taskset -c "$last_core" "$programs/socket" --url "$url" --server-pid "$pid" \
-        --seconds "$seconds" "${@:2}") || fail "socket ${*:2} has failed"
-    note "    $out"
-    keep_fields "socket.$1" per_s patches messages merged resets server_cpu cpu answer_p50_us \
-        answer_p99_us
+    load ws "$url" --pid "$pid" --prefix w --payload 128 --seconds "$seconds" "${@:2}"
+    note "    $1: $(field per_s) commands/s"
+    keep_fields "socket.$1" per_s server_cpu_percent load_cpu_percent answer.p50 answer.p99
 }
 
 part_socket() {
     local round window
     begin socket
-    fill --prefix w --events 3
     for ((round = 0; round <= rounds; round++)); do
         note "socket: round $round of $rounds (0 is to warm up)"
         for window in 256 1024 4096; do
@@ -528,10 +503,11 @@ part_socket() {
         ((round > 0)) || rm -f "$tmp"/socket.*.samples
     done
     socket_row() {
-        row "commands/s over one WebSocket, $2 unanswered, $3 (p50 $(median \
-            "socket.$1$2.answer_p50_us"), p99 $(median "socket.$1$2.answer_p99_us") us; server \
-$(median "socket.$1$2.server_cpu") %, client $(median "socket.$1$2.cpu") % of a core)" \
-            "$(median "socket.$1$2.per_s")" "" "$4"
+        row "commands/s over one WebSocket, $2 unanswered, $3 (p50 $(whole \
+            "socket.$1$2.answer.p50"), p99 $(whole "socket.$1$2.answer.p99") us; server \
+$(whole "socket.$1$2.server_cpu_percent") %, client \
+$(whole "socket.$1$2.load_cpu_percent") % of a core)" \
+            "$(whole "socket.$1$2.per_s")" "" "$4"
     }
     for window in 256 1024 4096; do
         socket_row all "$window" "which also tells the session" \

@@ -2,6 +2,8 @@
 # Runs the tests: tests/run.sh [PART...], by default all parts in this order:
 #   unit       ctest in build-asan/ (clang, address and undefined behaviour sanitizers)
 #   http       Node's tests in tests/http against that build's server
+#   loadtest   Node's tests in tests/loadtest: the load generator, with sanitizers too, against that
+#              server and against one that does not keep its word
 #   crash      Node's tests in tests/crash against the release server in build/, and build-asan/'s
 #   browser    Node's tests in tests/browser: the dashboard in Chromium against the release server;
 #              its pictures go to build/screenshots
@@ -24,7 +26,7 @@ cd "$root" || exit 1
 unset "${!ATOLL_@}" # they would be settings of the servers under test
 export LC_ALL=C.UTF-8
 
-all_parts=(unit http crash browser sim tsan clang http-tsan)
+all_parts=(unit http loadtest crash browser sim tsan clang http-tsan)
 parts=("$@")
 ((${#parts[@]})) || parts=("${all_parts[@]}")
 for part in "${parts[@]}"; do
@@ -73,10 +75,11 @@ closing() {
 
 with_clang=("-DCMAKE_C_COMPILER=$(command -v clang)" "-DCMAKE_CXX_COMPILER=$(command -v clang++)")
 
+# build_asan [OPTION...]
 # By clang, as gcc's two runtimes do not share log_path: what UBSan says would not be seen.
 build_asan() {
     build_tree build-asan all -DCMAKE_BUILD_TYPE=RelWithDebInfo -DATOLL_TESTS=ON \
-        -DATOLL_SANITIZE=address,undefined "${with_clang[@]}"
+        -DATOLL_SANITIZE=address,undefined "${with_clang[@]}" "$@"
 }
 
 build_tsan() {
@@ -129,6 +132,10 @@ part_unit() {
 
 part_http() {
     need_packages haproxy && build_asan && run_node build-asan http
+}
+
+part_loadtest() {
+    build_asan -DATOLL_LOADTEST=ON && run_node build-asan loadtest
 }
 
 part_crash() {
