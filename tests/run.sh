@@ -7,6 +7,8 @@
 #   crash      Node's tests in tests/crash against the release server in build/, and build-asan/'s
 #   browser    Node's tests in tests/browser: the dashboard in Chromium against the release server;
 #              its pictures go to build/screenshots
+#   instructions  how many instructions a command takes in the release build, against the table in
+#              loadtest/RESULTS.md
 #   sim        2 000 fresh seeds of the simulator, of the release build (unit runs some with sanitizers)
 #   tsan       ctest in build-tsan/ (clang, thread sanitizer)
 #   clang      everything compiles without a warning in build-clang/
@@ -26,7 +28,7 @@ cd "$root" || exit 1
 unset "${!ATOLL_@}" # they would be settings of the servers under test
 export LC_ALL=C.UTF-8
 
-all_parts=(unit http loadtest crash browser sim tsan clang http-tsan)
+all_parts=(unit http loadtest crash browser instructions sim tsan clang http-tsan)
 parts=("$@")
 ((${#parts[@]})) || parts=("${all_parts[@]}")
 for part in "${parts[@]}"; do
@@ -37,7 +39,7 @@ for part in "${parts[@]}"; do
 done
 
 packages=("${atoll_packages[@]}" clang libclang-rt-dev llvm libcmocka-dev libwslay-dev curl
-    libcurl4-openssl-dev libjansson-dev util-linux)
+    libcurl4-openssl-dev libjansson-dev util-linux valgrind)
 need_packages "${packages[@]}" || exit 1
 node -e 'const [a, b] = process.versions.node.split(".").map(Number);
     process.exit(a > 18 || (a === 18 && b >= 19) ? 0 : 1)' || {
@@ -155,6 +157,18 @@ part_browser() {
     unset ATOLL_SCREENSHOTS
     awk '/frames\/s|first view/ && !told[$0]++' build/node-browser.log
     return $status
+}
+
+# One that has grown is named, with both figures; and then that this would be seen. 77: there is
+# nothing to compare with here, which is said.
+part_instructions() {
+    local status=0
+    build_tree build all -DCMAKE_BUILD_TYPE=Release -DATOLL_TESTS=ON || return 1
+    node tests/instructions/check.mjs >build/instructions.log 2>&1 || status=$?
+    tail -n 100 build/instructions.log
+    ((status != 77)) || return 0
+    ((status == 0)) &&
+        closing build/check.log 9 node --test --test-reporter=spec tests/instructions/check.test.mjs
 }
 
 # A seed that fails says how to repeat it.
