@@ -76,14 +76,7 @@ trap cleanup EXIT
 trap 'exit 130' INT TERM
 mkfifo "$tmp/url"
 
-# scaled N [LEAST]: N times the scale.
-scaled() {
-    awk "BEGIN { n = int($1 * $scale + 0.5); print n < ${2:-1} ? ${2:-1} : n }"
-}
-
-needed=$(awk "BEGIN { printf \"%d\", 12e6 * $scale + 1e6 }")
-(($(df --output=avail -k "$tmp" | tail -n 1) >= needed)) ||
-    fail "$tmp: less than $((needed / 1000000)) GB of space; --dir names another place"
+need_space "$(calc "12 * $scale + 1")"
 
 # ---- the server
 

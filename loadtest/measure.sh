@@ -15,6 +15,17 @@ calc() {
     awk "BEGIN { printf \"%.3f\", $1 }"
 }
 
+# scaled N [LEAST]: N times the `scale` that the caller has set.
+scaled() {
+    awk "BEGIN { n = int($1 * $scale + 0.5); print n < ${2:-1} ? ${2:-1} : n }"
+}
+
+# need_space GB: fails where there is less of it at `tmp`.
+need_space() {
+    (($(df --output=avail -k "$tmp" | tail -n 1) >= $(printf '%.0f' "${1}e6"))) ||
+        fail "$tmp: less than $1 GB of space; --dir names another place"
+}
+
 # keep KEY VALUE, median KEY
 keep() {
     printf '%s\n' "$2" >>"$tmp/$1.samples"

@@ -82,11 +82,6 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 130' INT TERM
 
-# scaled N [LEAST]: N times the scale.
-scaled() {
-    awk "BEGIN { n = int($1 * $scale + 0.5); print n < ${2:-1} ? ${2:-1} : n }"
-}
-
 # ---- the server, and what it is compared with
 
 # until_it_listens NAME PID: waits for the URL that a program prints; sets found.

@@ -99,9 +99,8 @@ bool asker_open(struct asker *asker, const struct load_options *options)
     return true;
 }
 
-const char *asker_ask(struct asker *asker)
+const char *asker_exchange(struct asker *asker, enum http_result (*go_on)(struct http *http))
 {
-    static _Thread_local char wrong[256];
     struct http *http = &asker->http;
     enum http_result result = http_send(http, asker->request.p, asker->request.n);
 
@@ -112,12 +111,21 @@ const char *asker_ask(struct asker *asker)
         if (n == 0)
             return "no answer within a minute";
         if (n > 0)
-            result = http_go_on(http);
+            result = go_on(http);
         else if (errno != EINTR)
             return strerror(errno);
     }
-    if (result == HTTP_FAILED)
-        return http->error;
+    return result == HTTP_FAILED ? http->error : NULL;
+}
+
+const char *asker_ask(struct asker *asker)
+{
+    static _Thread_local char wrong[256];
+    const struct http *http = &asker->http;
+    const char *error = asker_exchange(asker, http_go_on);
+
+    if (error != NULL)
+        return error;
     if (http->status >= 200 && http->status <= 299)
         return NULL;
     snprintf(wrong, sizeof(wrong), "%d %.200s", http->status, http->body_size ? http->body : "");

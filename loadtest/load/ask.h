@@ -35,8 +35,10 @@ struct asker {
 
 /* False: told on standard error. */
 bool asker_open(struct asker *asker, const struct load_options *options);
-/* Sends what `request` holds and waits for the answer, a minute at most. NULL: it is 2xx; else what
- * is wrong, valid until the next question. */
+/* Sends what `request` holds and waits for the answer, a minute at most, read by `go_on` (as
+ * http_go_on does). NULL: it is there; else what is wrong. */
+const char *asker_exchange(struct asker *asker, enum http_result (*go_on)(struct http *http));
+/* The same for HTTP. NULL: the answer is 2xx; else what is wrong, valid until the next question. */
 const char *asker_ask(struct asker *asker);
 void asker_close(struct asker *asker);
 

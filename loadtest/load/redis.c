@@ -2,14 +2,12 @@
 
 #include "ask.h"
 
-#include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
-enum { KEY_DIGITS = 9, PAGE_ENTRIES = 1000, ANSWER_TIMEOUT_MS = 60 * 1000 };
+enum { KEY_DIGITS = 9, PAGE_ENTRIES = 1000 };
 
 /* ---- replies */
 
@@ -134,20 +132,9 @@ static const char *ask(struct asker *asker)
     struct http *http = &asker->http;
 
     redis_expect(http, 1);
-    enum http_result result = http_send(http, asker->request.p, asker->request.n);
-    while (result == HTTP_MORE) {
-        bool sending = http->out_sent < http->out_size;
-        struct pollfd ready = {http->fd, (short)(sending ? POLLIN | POLLOUT : POLLIN), 0};
-        int n = poll(&ready, 1, ANSWER_TIMEOUT_MS);
-        if (n == 0)
-            return "no answer within a minute";
-        if (n > 0)
-            result = redis_go_on(http);
-        else if (errno != EINTR)
-            return strerror(errno);
-    }
-    if (result == HTTP_FAILED)
-        return http->error;
+    const char *error = asker_exchange(asker, redis_go_on);
+    if (error != NULL)
+        return error;
     return http->status == 200 ? NULL : http->tail;
 }
 
