@@ -237,6 +237,7 @@ bool forks_sweep(struct shard *shard)
     bool swept = false;
     for (fork = RB_MIN(fork_tree, &shard->forks); fork != NULL; fork = next) {
         next = RB_NEXT(fork_tree, &shard->forks, fork);
+        fork->ended = !fork->alive; /* what was read is on the disk */
         if (fork->alive || fork_is_pinned(shard, fork_child(fork), fork->epoch))
             continue;
         fork_remove(shard, fork);
@@ -348,6 +349,7 @@ void fork_ended(struct shard *shard, struct str id, uint64_t epoch)
     if (fork == NULL)
         return;
     fork->alive = false;
+    fork->ended = true;
     if (fork->unpinning || fork_is_pinned(shard, id, epoch))
         return;
     fork->unpinning = true;
@@ -396,7 +398,7 @@ static void unpin(struct shard *shard, struct str parent, uint64_t epoch, struct
     if (was_pinned && !fork_is_pinned(shard, parent, epoch))
         shard->kept_n--;
     struct fork *fork = fork_find(shard, parent, epoch);
-    if (fork != NULL && !fork->alive)
+    if (fork != NULL && fork->ended) /* else its own end's commit sees to it */
         fork_ended(shard, parent, epoch);
 }
 

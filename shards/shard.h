@@ -215,6 +215,7 @@ struct fork {
     uint64_t parent_epoch;
     uint64_t at;
     bool alive;     /* else: deleted, but its own forks need it */
+    bool ended;     /* and that is on the disk */
     bool unpinning; /* an errand is on its way */
     uint8_t child_size, parent_size;
     char ids[]; /* child, parent */

@@ -406,6 +406,67 @@ static void a_crash_in_the_midst_of_a_fork_leaves_it_whole_or_not_there(void **s
     stage_expect_whole(stage, "parent", 10);
 }
 
+/* An id that begins with this letter, on that shard. */
+static void find_id(struct stage *stage, struct shard *shard, char letter, char id[16])
+{
+    unsigned i = 0;
+    do
+        snprintf(id, 16, "%c%u", letter, i++);
+    while (stage_shard_of(stage, id) != shard);
+}
+
+static struct ask *send_delete(struct stage *stage, const char *id)
+{
+    struct request *request = request_new();
+    request->kind = REQUEST_DELETE;
+    request->session = arena_copy(&request->arena, (struct str){id, strlen(id)});
+    return stage_send(stage, request);
+}
+
+/* root <- first <- second <- third; the forks are on one shard, the root is on the other. */
+static void a_fork_lets_go_of_its_parent_only_when_its_end_is_on_the_disk(void **state)
+{
+    struct stage *stage = *state;
+    struct io_fake *disk = stage->fakes[0];
+    char root[16], first[16], second[16], third[16];
+
+    find_id(stage, stage->shards[1], 'r', root);
+    find_id(stage, stage->shards[0], 'a', first);
+    find_id(stage, stage->shards[0], 'b', second);
+    find_id(stage, stage->shards[0], 'c', third);
+    stage_populate(stage, root);
+    stage_talk(stage, root, 30, 60);
+    stage_fork(stage, root, 20, first);
+    stage_fork(stage, first, 20, second);
+    stage_fork(stage, second, 20, third);
+    stage_delete(stage, first);
+    stage_settle(stage);
+    expect_forks(stage, 3);
+
+    io_fake_set_automatic(disk, false);
+    struct ask *asks[2];
+    asks[0] = send_delete(stage, third);
+    while (io_fake_count(disk) == 0)
+        stage_turn(stage);
+    asks[1] = send_delete(stage, second); /* in the batch behind that */
+    stage_turn(stage);
+    io_fake_complete(disk, 0);
+    /* The third has ended and says so; the second's end is still to be written. */
+    while (stage_figure(stage, "pins") == 3)
+        ;
+    for (unsigned turns = 0; turns < 10; turns++)
+        stage_turn(stage);
+    assert_int_equal(stage_figure(stage, "pins"), 2);
+
+    while (io_fake_count(disk) != 0)
+        io_fake_complete(disk, 0);
+    io_fake_set_automatic(disk, true);
+    for (unsigned i = 0; i < 2; i++)
+        request_free(stage_await(stage, asks[i]));
+    stage_settle(stage);
+    expect_forks(stage, 0);
+}
+
 static void many_forks_survive_any_restart(void **state)
 {
     struct stage *stage = *state;
@@ -468,6 +529,7 @@ int main(int argc, char **argv)
         TEST(a_start_removes_pins_without_a_fork, open_two),
         TEST(a_crash_in_the_midst_of_a_fork_leaves_it_whole_or_not_there, open_one),
         TEST(a_crash_in_the_midst_of_a_fork_leaves_it_whole_or_not_there, open_three),
+        TEST(a_fork_lets_go_of_its_parent_only_when_its_end_is_on_the_disk, open_two),
         TEST(many_forks_survive_any_restart, open_three),
     };
     if (argc > 1)
