@@ -94,11 +94,65 @@ void buf_add_i64(struct buf *b, int64_t value)
     buf_add_u64(b, value < 0 ? 0 - (uint64_t)value : (uint64_t)value);
 }
 
+/* ---- base64url */
+
+static const char base64url[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+void buf_add_base64url(struct buf *b, struct str bytes)
+{
+    char *to = buf_reserve(b, bytes.n + bytes.n / 3 + 2);
+    uint32_t bits = 0;
+    int have = 0;
+    for (size_t i = 0; i < bytes.n; i++) {
+        bits = bits << 8 | (unsigned char)bytes.p[i];
+        for (have += 8; have >= 6; have -= 6)
+            *to++ = base64url[bits >> (have - 6) & 63];
+    }
+    if (have != 0)
+        *to++ = base64url[bits << (6 - have) & 63];
+    b->n = (size_t)(to - b->p);
+}
+
+static int base64url_value(char c)
+{
+    if (c >= 'A' && c <= 'Z')
+        return c - 'A';
+    if (c >= 'a' && c <= 'z')
+        return c - 'a' + 26;
+    if (c >= '0' && c <= '9')
+        return c - '0' + 52;
+    return c == '-' ? 62 : c == '_' ? 63 : -1;
+}
+
+struct str arena_base64url(struct arena *a, struct str text)
+{
+    char *bytes = arena_alloc(a, text.n * 3 / 4 + 1);
+    size_t n = 0;
+    uint32_t bits = 0;
+    int have = 0;
+    for (size_t i = 0; i < text.n; i++) {
+        int value = base64url_value(text.p[i]);
+        if (value < 0)
+            return (struct str){0};
+        bits = bits << 6 | (uint32_t)value;
+        have += 6;
+        if (have >= 8) {
+            have -= 8;
+            bytes[n++] = (char)(bits >> have);
+        }
+    }
+    bool rest_is_zero = have < 6 && (bits & ((1U << have) - 1)) == 0;
+    return rest_is_zero ? (struct str){bytes, n} : (struct str){0};
+}
+
+/* ---- arenas */
+
 void *arena_alloc(struct arena *a, size_t size)
 {
     size = (size + 7) & ~(size_t)7;
     if (size > a->left || a->p == NULL) {
-        size_t block_size = size > ARENA_BLOCK_BYTES ? size : ARENA_BLOCK_BYTES;
+        size_t least = a->block_bytes != 0 ? a->block_bytes : ARENA_BLOCK_BYTES;
+        size_t block_size = size > least ? size : least;
         struct arena_block *block = mem_alloc(sizeof(*block) + block_size);
         block->next = a->blocks;
         block->size = block_size;
@@ -139,7 +193,7 @@ void arena_reset(struct arena *a)
     if (keep != NULL && keep->size > ARENA_BLOCK_BYTES)
         keep = NULL;
     arena_drop(a, keep);
-    *a = (struct arena){0};
+    *a = (struct arena){.block_bytes = a->block_bytes};
     if (keep != NULL) {
         keep->next = NULL;
         a->blocks = keep;

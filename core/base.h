@@ -109,6 +109,7 @@ static inline void buf_add_byte(struct buf *b, char c)
 
 void buf_add_u64(struct buf *b, uint64_t value); /* decimal */
 void buf_add_i64(struct buf *b, int64_t value);  /* decimal */
+void buf_add_base64url(struct buf *b, struct str bytes); /* without padding */
 
 /* The bytes so far, as a view that is good until the buffer grows. */
 static inline struct str buf_str(const struct buf *b)
@@ -123,10 +124,13 @@ struct arena {
     struct arena_block *blocks; /* newest first */
     char *p;                    /* free space of the newest block */
     size_t left;
+    uint32_t block_bytes; /* of a block, at least; 0: 16 KiB. For arenas that wait in thousands */
 };
 
 void *arena_alloc(struct arena *a, size_t size); /* 8-byte aligned, not zeroed */
 struct str arena_copy(struct arena *a, struct str s);
+/* The bytes that buf_add_base64url has made this text of; p == NULL: it made no such text. */
+struct str arena_base64url(struct arena *a, struct str text);
 void arena_reset(struct arena *a); /* forgets everything, keeps one block for the next use */
 void arena_free(struct arena *a);
 

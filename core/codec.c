@@ -14,7 +14,8 @@
  * the event has one. Nothing follows from an id made by the seq, so those are left out too.
  *
  * Snapshot: one byte version, then each slice's part in the order of the slice table (core.c); the
- * format of a part stands with its slice.
+ * format of a part stands with its slice. Version 3 where there are leases or wake targets, else 2:
+ * so a state that has none of them keeps its bytes, and its hash.
  *
  * Reading trusts nothing: what does not fit marks the reader as failed, from where on it yields
  * zeros, and whoever started it looks at the mark at the end. Lists are checked against the bytes
@@ -112,6 +113,7 @@ static void put_field(struct buf *out, const struct core_field_spec *spec,
     case KIND_TEXT:
     case KIND_MESSAGE:
     case KIND_JSON:
+    case KIND_SECRET:
         if (spec->flags & FIELD_NULLABLE)
             put_nullable_text(out, *(const struct str *)at);
         else
@@ -258,6 +260,14 @@ struct str get_id(struct reader *in)
     return id;
 }
 
+struct str get_session_id(struct reader *in)
+{
+    struct str id = get_text(in);
+    if (!core_session_id_valid(id))
+        reader_fail(in);
+    return id;
+}
+
 uint32_t get_seqs(struct reader *in, struct arena *scratch, uint64_t **seqs)
 {
     uint32_t n = get_count(in);
@@ -314,11 +324,12 @@ static void get_field(struct reader *in, const struct core_field_spec *spec, str
     void *at = (char *)f + spec->offset;
     switch ((enum core_kind)spec->kind) {
     case KIND_ID:
-        *(struct str *)at = get_id(in);
+        *(struct str *)at = spec->field == CORE_FIELD_SESSION ? get_session_id(in) : get_id(in);
         break;
     case KIND_TEXT:
     case KIND_MESSAGE:
     case KIND_JSON:
+    case KIND_SECRET:
         *(struct str *)at = spec->flags & FIELD_NULLABLE ? get_nullable_text(in) : get_text(in);
         break;
     case KIND_LABELS:

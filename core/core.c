@@ -21,7 +21,7 @@ static const struct slice *const slices[] = {
     &session_slice, &agents_slice, &threads_slice, &messages_slice, &reading_slice,
 };
 
-enum { SLICES = sizeof(slices) / sizeof(slices[0]), SNAPSHOT_VERSION = 2 };
+enum { SLICES = sizeof(slices) / sizeof(slices[0]), SNAPSHOT_PLAIN = 2, SNAPSHOT_VERSION = 3 };
 
 _Static_assert(CORE_TYPE_COUNT <= 32, "struct slice holds its types in 32 bits");
 _Static_assert(CORE_FIELD_COUNT <= 64, "core_fields.given has 64 bits");
@@ -35,6 +35,7 @@ static const struct slice *const slices_by_type[CORE_TYPE_COUNT] = {
     [CORE_THREAD_ADD] = &threads_slice,     [CORE_THREAD_REMOVE] = &threads_slice,
     [CORE_THREAD_CLOSE] = &threads_slice,   [CORE_MESSAGE_SEND] = &messages_slice,
     [CORE_THREAD_READ] = &reading_slice,    [CORE_INBOX_ACK] = &reading_slice,
+    [CORE_AGENT_WAKE] = &agents_slice,      [CORE_AGENT_WAKE_REPORT] = &agents_slice,
 };
 
 static const struct slice *slice_of(enum core_type type)
@@ -64,7 +65,7 @@ struct core_session *core_session_new(const struct core_heap *heap,
                                       const struct core_limits *limits, struct str id,
                                       struct str epoch)
 {
-    assert(core_id_valid(id) && epoch.n <= CORE_EPOCH_BYTES);
+    assert(core_session_id_valid(id) && epoch.n <= CORE_EPOCH_BYTES);
     struct core_session *s = heap->alloc(heap->ctx, sizeof(*s) + id.n + epoch.n);
     char *at = (char *)(s + 1);
     *s = (struct core_session){.heap = heap, .limits = limits, .made_id_n = (uint8_t)id.n};
@@ -314,10 +315,9 @@ int core_apply(struct core_session *s, const struct core_event *event, struct co
 
 /* ---- JSON */
 
-void core_view_parts(const struct core_session *s, const struct core_parts *parts, bool compact,
-                     struct buf *out)
+static void view(const struct core_session *s, const struct core_parts *parts,
+                 enum message_form form, struct buf *out)
 {
-    enum message_form form = compact ? MESSAGE_COMPACT : MESSAGE_FULL;
     struct viewing v = {.s = s, .parts = parts, .form = form, .out = out};
     buf_add_byte(out, '{');
     for (int i = 0; i < SLICES; i++) {
@@ -325,6 +325,18 @@ void core_view_parts(const struct core_session *s, const struct core_parts *part
             slices[i]->view(&v);
     }
     buf_add_byte(out, '}');
+}
+
+void core_view_parts(const struct core_session *s, const struct core_parts *parts, bool compact,
+                     struct buf *out)
+{
+    view(s, parts, compact ? MESSAGE_COMPACT : MESSAGE_FULL, out);
+}
+
+void core_view_outline(const struct core_session *s, const struct core_parts *parts,
+                       struct buf *out)
+{
+    view(s, parts, MESSAGE_COUNTED, out);
 }
 
 void core_view(const struct core_session *s, struct buf *out)
@@ -413,7 +425,7 @@ bool core_event_of_thread(const struct core_event *event, struct str thread)
 
 void core_snapshot_encode(const struct core_session *s, struct buf *out)
 {
-    buf_add_byte(out, SNAPSHOT_VERSION);
+    buf_add_byte(out, s->attended != 0 ? SNAPSHOT_VERSION : SNAPSHOT_PLAIN);
     for (int i = 0; i < SLICES; i++)
         slices[i]->encode(s, out);
 }
@@ -425,7 +437,8 @@ int core_snapshot_decode(struct core_session *s, struct str in)
         return -1;
     struct arena scratch = {0};
     struct reader reader = {.p = in.p, .end = in.p + in.n};
-    if (get_varint(&reader) != SNAPSHOT_VERSION)
+    reader.version = (uint8_t)*reader.p++;
+    if (reader.version != SNAPSHOT_VERSION && reader.version != SNAPSHOT_PLAIN)
         return -1;
     for (int i = 0; i < SLICES && !reader.failed; i++) {
         slices[i]->decode(s, &reader, &scratch);

@@ -78,7 +78,9 @@ struct core_refusal {
     X(MESSAGE_SEND, "message.send", "message.sent")                                                \
     X(THREAD_READ, "thread.read", "thread.read")                                                   \
     X(INBOX_ACK, "inbox.ack", "inbox.acked")                                                       \
-    X(SESSION_FORK, "session.fork", "session.forked")
+    X(SESSION_FORK, "session.fork", "session.forked")                                              \
+    X(AGENT_WAKE, "agent.wake", "agent.wake_set")                                                  \
+    X(AGENT_WAKE_REPORT, "agent.wake_report", "agent.wake_reported")
 
 /* The numbers are on disk: append new rows, never reorder. A command and its event share one. */
 enum core_type {
@@ -135,7 +137,28 @@ struct core_reading {
 struct core_fields {
     uint64_t given;
     struct str session, agent, creator, by, sender, thread;
-    struct str name, description, note, summary, content, reply_to, cursor;
+    struct str name, description, note;
+    /* Pairs that no type has together. */
+    union {
+        struct str summary;
+        struct str why; /* agent.wake_reported, with: */
+    };
+    union {
+        struct str reply_to;
+        struct str breaker; /* "open" or "closed" */
+    };
+    union {
+        struct str content;
+        struct str url; /* agent.wake_set, with: */
+    };
+    union {
+        struct str cursor;
+        struct str sealed; /* its secret, as only server/ can open it */
+    };
+    union {
+        uint64_t upto;
+        uint64_t realm; /* names the life that set it */
+    };
     struct str data; /* canonical JSON text */
     struct str trace, cause;
     struct core_labels labels;
@@ -143,7 +166,6 @@ struct core_fields {
     enum core_agent_status status;
     int64_t priority;
     uint64_t ttl_s;
-    uint64_t upto;
     bool history;
     /* Worked out by decide, in events only. */
     bool fresh;      /* agent.registered: was not there before */
@@ -159,6 +181,9 @@ struct core_fields {
     uint32_t readings_n;
     struct str parent, parent_epoch; /* session.forked */
     uint64_t parent_seq;
+    uint64_t lease_s;   /* 0: null, no lease */
+    bool lapsed;        /* agent.updated: `status` is what the lease has made of it */
+    bool only_mentions; /* agent.wake_set: only unread messages that mention it are a call */
 };
 
 enum core_field {
@@ -199,23 +224,33 @@ enum core_field {
     CORE_FIELD_PARENT,
     CORE_FIELD_PARENT_EPOCH,
     CORE_FIELD_PARENT_SEQ,
+    CORE_FIELD_LEASE_S,
+    CORE_FIELD_LAPSED,
+    CORE_FIELD_ONLY_MENTIONS,
+    CORE_FIELD_URL,
+    CORE_FIELD_SEALED,
+    CORE_FIELD_BREAKER,
+    CORE_FIELD_WHY,
+    CORE_FIELD_REALM,
     CORE_FIELD_COUNT
 };
 
 enum core_kind {
-    KIND_ID,      /* struct str, the id rule */
-    KIND_TEXT,    /* struct str, UTF-8 without NUL, at most limits->*_bytes */
-    KIND_MESSAGE, /* struct str, "m<seq>" */
-    KIND_JSON,    /* struct str, canonical JSON text */
-    KIND_LABELS,  /* struct core_labels */
-    KIND_IDS,     /* struct core_ids */
-    KIND_STATUS,  /* enum core_agent_status, a name in JSON */
-    KIND_I64,     /* int64_t, within +-(2^53-1) */
-    KIND_U64,     /* uint64_t, at most 2^53-1 */
-    KIND_U32,     /* uint32_t */
-    KIND_BOOL,    /* bool */
-    KIND_SEQS,    /* uint64_t *taken + count */
-    KIND_READINGS /* struct core_reading * + count */
+    KIND_ID,       /* struct str, the id rule */
+    KIND_TEXT,     /* struct str, UTF-8 without NUL, at most limits->*_bytes */
+    KIND_MESSAGE,  /* struct str, "m<seq>" */
+    KIND_JSON,     /* struct str, canonical JSON text */
+    KIND_LABELS,   /* struct core_labels */
+    KIND_IDS,      /* struct core_ids */
+    KIND_STATUS,   /* enum core_agent_status, a name in JSON */
+    KIND_I64,      /* int64_t, within +-(2^53-1) */
+    KIND_U64,      /* uint64_t, at most 2^53-1, or its limit; nullable: from 1, 0 is null */
+    KIND_U32,      /* uint32_t */
+    KIND_BOOL,     /* bool */
+    KIND_SEQS,     /* uint64_t *taken + count */
+    KIND_READINGS, /* struct core_reading * + count */
+    KIND_SECRET    /* struct str: sealed text. In a command's JSON: the secret, sealed by whoever
+                      decodes it; in no event's JSON */
 };
 
 enum {
@@ -260,7 +295,8 @@ struct core_type_spec {
 
 /* The row of a type; never NULL for CORE_TYPE_NONE < type < CORE_TYPE_COUNT. */
 const struct core_type_spec *core_type_spec(enum core_type type);
-enum core_type core_type_of_command(struct str name); /* CORE_TYPE_NONE: no such command */
+/* CORE_TYPE_NONE: no such command, or one that no client may give. */
+enum core_type core_type_of_command(struct str name);
 enum core_type core_type_of_event(struct str name);
 const char *core_status_name(enum core_agent_status status);
 int core_status_parse(struct str name); /* -1: no such status */
@@ -281,6 +317,11 @@ struct core_event {
 
 /* The id rule: [A-Za-z0-9][A-Za-z0-9_-]{0,63} */
 bool core_id_valid(struct str id);
+/* A companion: a session that a face keeps beside one of its clients'. Its id is '~' and an id of
+ * at most 63 bytes, so that no client can name it. */
+bool core_companion_id(struct str id);
+/* The id of a session: either of the two. */
+bool core_session_id_valid(struct str id);
 #define CORE_ID_RULE "[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 /* "t" and digits alone: kept for ids made by the server. */
 bool core_thread_id_reserved(struct str id);
@@ -393,6 +434,9 @@ void core_view(const struct core_session *s, struct buf *out);
  * `data`. */
 void core_view_parts(const struct core_session *s, const struct core_parts *parts, bool compact,
                      struct buf *out);
+/* The same without any message: each thread's are all counted by `older`. */
+void core_view_outline(const struct core_session *s, const struct core_parts *parts,
+                       struct buf *out);
 /* One thread of the view, with its "id"; false where there is none. */
 bool core_view_thread(const struct core_session *s, struct str thread, struct buf *out);
 /* {"seq","ts","type","actor" without a closing brace: what every event begins with. */
@@ -478,6 +522,37 @@ struct core_chain {
 };
 void core_chain_add(struct core_chain *chain, uint64_t seq, struct str event_bytes);
 
+/* ---- leases and wake targets: what the shard has to look after */
+
+/* Of one agent; strings are the state's, good until the next event. */
+struct core_attended {
+    struct str agent;
+    uint64_t lease_s; /* 0: none */
+    bool offline;     /* its status is */
+    bool lapsed;      /* … because its lease ran out */
+    bool only_mentions;
+    bool open;         /* the target's breaker */
+    bool inherited;    /* the target was set in another life: of which this is a fork, or a copy */
+    uint64_t set_seq;  /* of the event that set it */
+    struct str url;    /* p == NULL: no target */
+    struct str sealed; /* n == 0: it has no secret */
+};
+
+/* How many agents have a lease or a target, or were put offline by a lease. */
+uint32_t core_session_attended(const struct core_session *s);
+/* False: there is no such agent. */
+bool core_agent_attended(const struct core_session *s, struct str agent, struct core_attended *out);
+/* Walks those that core_session_attended counts: begin with *at = 0. False: no more. */
+bool core_attended_next(const struct core_session *s, uint32_t *at, struct core_attended *out);
+/* Whether an event may change what core_agent_attended says of its `agent`, beyond its status. */
+static inline bool core_event_attends(const struct core_event *event)
+{
+    const uint64_t fields = UINT64_C(1) << CORE_FIELD_LEASE_S | UINT64_C(1) << CORE_FIELD_LAPSED |
+                            UINT64_C(1) << CORE_FIELD_URL | UINT64_C(1) << CORE_FIELD_BREAKER |
+                            UINT64_C(1) << CORE_FIELD_THREADS; /* of agent.left */
+    return (event->f.given & fields) != 0;
+}
+
 /* Whether an event is by or about this agent (acts, is added, mentioned, acknowledges, …) or this
  * thread. */
 bool core_event_of_agent(const struct core_event *event, struct str agent);
@@ -490,6 +565,17 @@ struct core_inbox_query {
     bool mentions;   /* only messages that mention the agent */
     struct str from; /* only from this agent; p == NULL: from all */
     uint32_t limit;  /* messages in the answer */
+    bool bare; /* … which does not show them: there is the cursor, and what core_inbox says */
+    /* Messages that are to be left out, as if they were read: ascending, good until
+     * core_inbox_finish. The answer's cursor then names each message, and so leaves them unread. */
+    const uint64_t *skip;
+    uint32_t skip_n;
+};
+
+/* A message that an answer holds. */
+struct core_inbox_taken {
+    uint64_t thread; /* the seq at which it was created */
+    uint64_t seq;
 };
 
 /*
@@ -503,10 +589,12 @@ struct core_inbox_query {
 struct core_inbox {
     struct core_inbox_query query;
     struct buf messages; /* JSON objects, comma separated */
-    struct buf taken;    /* for the cursor: thread and seq of each message */
+    struct buf taken;    /* of struct core_inbox_taken: see core_inbox_taken */
     uint32_t count;
     uint32_t remaining;
-    uint64_t last_seq; /* of the newest message in the answer */
+    uint64_t last_seq;   /* of the newest message in the answer */
+    uint64_t newest_seq; /* of the newest that was counted, in the answer or remaining */
+    bool mentioned;      /* bare: one of those counted mentions the agent */
 };
 
 void core_inbox_begin(struct core_inbox *inbox, const struct core_inbox_query *query);
@@ -515,6 +603,14 @@ bool core_inbox_offer(const struct core_session *s, struct core_inbox *inbox,
                       const struct core_event *event);
 void core_inbox_finish(const struct core_session *s, struct core_inbox *inbox, struct buf *out);
 void core_inbox_free(struct core_inbox *inbox);
+/* The `count` messages that it holds, in no order; good as long as it is not changed. */
+static inline const struct core_inbox_taken *core_inbox_taken(const struct core_inbox *inbox)
+{
+    return (const struct core_inbox_taken *)(const void *)inbox->taken.p;
+}
+/* Whether a message that an answer has held is still unread for the agent. */
+bool core_inbox_is_unread(const struct core_session *s, struct str agent,
+                          const struct core_inbox_taken *message);
 /* Whether an event that was just applied is news for this query and wakes a wait: a message, or the
  * agent's joining with history. */
 bool core_inbox_wakes(const struct core_session *s, const struct core_inbox_query *query,

@@ -23,70 +23,14 @@
 
 enum { CURSOR_VERSION = 1, CURSOR_CHECK_BYTES = 8 };
 
-/* ---- base64url */
-
-static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-
-static void base64url_add(struct buf *out, struct str bytes)
-{
-    uint32_t bits = 0;
-    int have = 0;
-    for (size_t i = 0; i < bytes.n; i++) {
-        bits = bits << 8 | (unsigned char)bytes.p[i];
-        for (have += 8; have >= 6; have -= 6)
-            buf_add_byte(out, alphabet[bits >> (have - 6) & 63]);
-    }
-    if (have != 0)
-        buf_add_byte(out, alphabet[bits << (6 - have) & 63]);
-}
-
-static int base64url_value(char c)
-{
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26;
-    if (c >= '0' && c <= '9')
-        return c - '0' + 52;
-    return c == '-' ? 62 : c == '_' ? 63 : -1;
-}
-
-/* Accepts only what base64url_add makes; p == NULL otherwise. */
-static struct str base64url_decode(struct str text, struct arena *scratch)
-{
-    char *bytes = arena_alloc(scratch, text.n * 3 / 4 + 1);
-    size_t n = 0;
-    uint32_t bits = 0;
-    int have = 0;
-    for (size_t i = 0; i < text.n; i++) {
-        int value = base64url_value(text.p[i]);
-        if (value < 0)
-            return (struct str){0};
-        bits = bits << 6 | (uint32_t)value;
-        have += 6;
-        if (have >= 8) {
-            have -= 8;
-            bytes[n++] = (char)(bits >> have);
-        }
-    }
-    bool rest_is_zero = have < 6 && (bits & ((1U << have) - 1)) == 0;
-    return rest_is_zero ? (struct str){bytes, n} : (struct str){0};
-}
-
 /* ---- cursors */
-
-/* What the cursor is made of: one for each message of the answer. */
-struct held {
-    uint64_t created_seq;
-    uint64_t seq;
-};
 
 static int held_order(const void *a, const void *b)
 {
-    const struct held *left = a;
-    const struct held *right = b;
-    if (left->created_seq != right->created_seq)
-        return left->created_seq < right->created_seq ? -1 : 1;
+    const struct core_inbox_taken *left = a;
+    const struct core_inbox_taken *right = b;
+    if (left->thread != right->thread)
+        return left->thread < right->thread ? -1 : 1;
     return left->seq < right->seq ? -1 : left->seq > right->seq;
 }
 
@@ -102,15 +46,15 @@ static uint64_t cursor_check(const struct core_session *s, struct str agent, str
 }
 
 /* How many of the n sorted ones at `held` are of the same thread. */
-static uint32_t held_run(const struct held *held, uint32_t n)
+static uint32_t held_run(const struct core_inbox_taken *held, uint32_t n)
 {
     uint32_t run = 1;
-    while (run < n && held[run].created_seq == held[0].created_seq)
+    while (run < n && held[run].thread == held[0].thread)
         run++;
     return run;
 }
 
-static void put_held(struct buf *out, struct held *held, uint32_t n, bool with_seqs)
+static void put_held(struct buf *out, struct core_inbox_taken *held, uint32_t n, bool with_seqs)
 {
     uint32_t threads = 0;
     if (n != 0)
@@ -121,8 +65,8 @@ static void put_held(struct buf *out, struct held *held, uint32_t n, bool with_s
     uint64_t last_thread = 0;
     for (uint32_t i = 0; i < n;) {
         uint32_t run = held_run(held + i, n - i);
-        put_varint(out, held[i].created_seq - last_thread);
-        last_thread = held[i].created_seq;
+        put_varint(out, held[i].thread - last_thread);
+        last_thread = held[i].thread;
         if (with_seqs)
             put_varint(out, run);
         uint64_t last_seq = 0;
@@ -134,9 +78,10 @@ static void put_held(struct buf *out, struct held *held, uint32_t n, bool with_s
     }
 }
 
+/* Whether an answer may leave out some that are older than others that it holds. */
 static bool is_filtered(const struct core_inbox_query *query)
 {
-    return query->mentions || query->from.p != NULL;
+    return query->mentions || query->from.p != NULL || query->skip_n != 0;
 }
 
 static void cursor_add(const struct core_session *s, struct core_inbox *inbox, struct buf *out)
@@ -145,7 +90,7 @@ static void cursor_add(const struct core_session *s, struct core_inbox *inbox, s
     struct buf rest = {0};
     put_varint(&rest, s->now.seq);
     put_varint(&rest, filtered ? 0 : inbox->last_seq);
-    put_held(&rest, (struct held *)(void *)inbox->taken.p, inbox->count, filtered);
+    put_held(&rest, (struct core_inbox_taken *)(void *)inbox->taken.p, inbox->count, filtered);
 
     struct buf bytes = {0};
     uint64_t check = cursor_check(s, inbox->query.agent, buf_str(&rest));
@@ -153,7 +98,7 @@ static void cursor_add(const struct core_session *s, struct core_inbox *inbox, s
     for (int i = 0; i < CURSOR_CHECK_BYTES; i++)
         buf_add_byte(&bytes, (char)(check >> (8 * i)));
     buf_add_str(&bytes, buf_str(&rest));
-    base64url_add(out, buf_str(&bytes));
+    buf_add_base64url(out, buf_str(&bytes));
     buf_free(&bytes);
     buf_free(&rest);
 }
@@ -179,7 +124,7 @@ static void get_parts(struct reader *in, struct arena *scratch, struct cursor *c
 bool cursor_parse(const struct core_session *s, struct str agent, struct str text,
                   struct arena *scratch, struct cursor *cursor)
 {
-    struct str bytes = base64url_decode(text, scratch);
+    struct str bytes = arena_base64url(scratch, text);
     if (bytes.p == NULL || bytes.n < 1 + CURSOR_CHECK_BYTES || bytes.p[0] != CURSOR_VERSION)
         return false;
     uint64_t check = 0;
@@ -213,8 +158,26 @@ static bool ids_contain(const struct core_ids *ids, struct str id)
     return false;
 }
 
+static bool is_skipped(const struct core_inbox_query *query, uint64_t seq)
+{
+    uint32_t low = 0;
+    uint32_t high = query->skip_n;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (query->skip[middle] == seq)
+            return true;
+        if (query->skip[middle] < seq)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return false;
+}
+
 static bool is_asked_for(const struct core_inbox_query *query, const struct message *m)
 {
+    if (is_skipped(query, m->seq))
+        return false;
     if (query->from.p != NULL && !str_equal(query->from, m->sender))
         return false;
     return !query->mentions || ids_contain(&m->mentions, query->agent);
@@ -227,15 +190,20 @@ static bool is_full(const struct core_inbox *inbox)
 
 static void answer_add(struct core_inbox *inbox, const struct thread *t, const struct message *m)
 {
+    inbox->newest_seq = m->seq;
+    if (inbox->query.bare && !inbox->mentioned)
+        inbox->mentioned = ids_contain(&m->mentions, inbox->query.agent);
     if (inbox->count >= inbox->query.limit) {
         if (inbox->remaining < CORE_REMAINING_MAX)
             inbox->remaining++;
         return;
     }
-    if (inbox->count != 0)
-        buf_add_byte(&inbox->messages, ',');
-    message_json(m, t->id, MESSAGE_FULL, &inbox->messages);
-    struct held held = {.created_seq = t->created_seq, .seq = m->seq};
+    if (!inbox->query.bare) {
+        if (inbox->count != 0)
+            buf_add_byte(&inbox->messages, ',');
+        message_json(m, t->id, MESSAGE_FULL, &inbox->messages);
+    }
+    struct core_inbox_taken held = {.thread = t->created_seq, .seq = m->seq};
     buf_add(&inbox->taken, &held, sizeof(held));
     inbox->last_seq = m->seq;
     inbox->count++;
@@ -383,6 +351,14 @@ void core_inbox_finish(const struct core_session *s, struct core_inbox *inbox, s
     buf_add_literal(out, "\",\"remaining\":");
     buf_add_u64(out, inbox->remaining);
     buf_add_byte(out, '}');
+}
+
+bool core_inbox_is_unread(const struct core_session *s, struct str agent,
+                          const struct core_inbox_taken *message)
+{
+    const struct thread *t = thread_find_created(s, message->thread);
+    const struct participant *p = participant_find(t, agent_find(s, agent));
+    return p != NULL && message->seq > p->read && !participant_has_taken(p, message->seq);
 }
 
 /* Joining with history makes old messages unread: that is news too, whichever they are. */

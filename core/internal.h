@@ -193,6 +193,17 @@ struct participant {
     uint32_t at; /* index in agent->part_of */
 };
 
+/* Whom to call when there is something for an agent. One allocation with all texts behind it. */
+struct target {
+    struct str url;
+    struct str sealed; /* n == 0: none */
+    struct str why;    /* of the breaker's being open; p == NULL */
+    uint64_t set_seq;  /* of the event that set it */
+    uint64_t realm;    /* names the life in which it was set */
+    bool only_mentions;
+    bool open;
+};
+
 struct agent {
     struct str id; /* bytes behind the struct */
     uint64_t hash;
@@ -204,6 +215,9 @@ struct agent {
     uint32_t part_of_n;
     uint32_t part_of_cap;
     enum core_agent_status status;
+    uint32_t lease_s; /* 0: none */
+    bool lapsed;      /* its lease ran out and made it offline */
+    struct target *target; /* NULL: none */
 };
 
 /* One allocation with all its strings behind it. Also serves as a view of a message elsewhere. */
@@ -268,6 +282,7 @@ struct core_session {
     struct core_labels labels;
 
     struct table agents;
+    uint32_t attended; /* of them: has a lease or a target, or has lapsed */
     struct table threads; /* never removed from: created_seq ascends */
 
     struct journal journal;
@@ -325,6 +340,7 @@ struct reader {
     const char *p;
     const char *end;
     bool failed;
+    uint8_t version; /* of the snapshot that is being read */
 };
 
 /* Two states of which one view is to become the other; passed to the diff verbs. */
@@ -335,8 +351,8 @@ struct diffing {
     struct buf *out;
 };
 
-/* How much of a message is told: all, or no `content` and `data`. */
-enum message_form { MESSAGE_FULL, MESSAGE_COMPACT };
+/* How much of a message is told: all, no `content` and `data`, or nothing: it is counted alone. */
+enum message_form { MESSAGE_FULL, MESSAGE_COMPACT, MESSAGE_COUNTED };
 
 /* What of a state its view is to show; passed to the view verbs. */
 struct viewing {
@@ -483,6 +499,7 @@ uint32_t get_count(struct reader *in);
 struct str get_text(struct reader *in);
 struct str get_nullable_text(struct reader *in);
 struct str get_id(struct reader *in);
+struct str get_session_id(struct reader *in); /* or a companion's */
 uint32_t get_seqs(struct reader *in, struct arena *scratch, uint64_t **seqs);
 struct core_labels get_labels(struct reader *in, struct arena *scratch);
 struct core_ids get_ids(struct reader *in, struct arena *scratch);
@@ -497,6 +514,7 @@ bool parts_show(const struct core_parts *parts, struct str name, struct str key)
 /* ---- JSON: json.c */
 
 void json_add_id(struct buf *out, struct str id); /* quoted; an id needs no escaping */
+void json_add_number(struct buf *out, uint64_t value, bool nullable); /* nullable: 0 is null */
 void json_add_ids(struct buf *out, const struct core_ids *ids);
 /* "id": with the comma before it unless it is the first member. */
 void json_add_member_id(struct buf *out, struct str id);

@@ -312,6 +312,14 @@ void json_add_member_id(struct buf *out, struct str id)
     buf_add_byte(out, ':');
 }
 
+void json_add_number(struct buf *out, uint64_t value, bool nullable)
+{
+    if (nullable && value == 0)
+        buf_add_literal(out, "null");
+    else
+        buf_add_u64(out, value);
+}
+
 /* ---- events */
 
 /* Of an event's head but for the actor's id. */
@@ -349,7 +357,7 @@ static void add_field(struct buf *out, const struct core_field_spec *spec,
         buf_add_i64(out, *(const int64_t *)at);
         break;
     case KIND_U64:
-        buf_add_u64(out, *(const uint64_t *)at);
+        json_add_number(out, *(const uint64_t *)at, (spec->flags & FIELD_NULLABLE) != 0);
         break;
     case KIND_U32:
         buf_add_u64(out, *(const uint32_t *)at);
@@ -363,6 +371,8 @@ static void add_field(struct buf *out, const struct core_field_spec *spec,
     case KIND_READINGS:
         add_readings(out, f->readings, f->readings_n);
         break;
+    case KIND_SECRET:
+        assert(!"a secret is in no event's JSON");
     }
 }
 

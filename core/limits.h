@@ -22,7 +22,9 @@
     X(MENTIONS, 1000)            /* mentions of a message: 413 */                                  \
     X(TAKEN, 1000)               /* seqs taken alone by one participant of one thread: 409 */      \
     X(WINDOW_MESSAGES, 100)      /* messages kept in a thread's window: the oldest leave */        \
-    X(WINDOW_BYTES, 1024 * 1024) /* bytes of content and data in a window: the oldest leave */
+    X(WINDOW_BYTES, 1024 * 1024) /* bytes of content and data in a window: the oldest leave */     \
+    X(LEASE_S, 86400)            /* seconds of a lease: 400 */                                     \
+    X(URL_BYTES, 2048)           /* of a wake target: 413 */
 
 enum core_limit {
     CORE_LIMIT_NONE,

@@ -333,9 +333,12 @@ static void json_messages(const struct window *w, enum message_form form, struct
 void messages_view(const struct thread *t, enum message_form form, struct buf *out)
 {
     buf_add_literal(out, ",\"older\":");
-    buf_add_u64(out, t->window.older);
+    buf_add_u64(out, t->window.older + (form == MESSAGE_COUNTED ? t->window.count : 0));
     buf_add_literal(out, ",\"messages\":");
-    json_messages(&t->window, form, out);
+    if (form == MESSAGE_COUNTED)
+        buf_add_literal(out, "[]");
+    else
+        json_messages(&t->window, form, out);
 }
 
 uint32_t core_thread_window(const struct core_session *s, struct str thread)

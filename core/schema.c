@@ -75,6 +75,15 @@
 #define PARENT_EPOCH(ROW, flags)                                                                   \
     ROW("parent_epoch", PARENT_EPOCH, parent_epoch, KIND_TEXT, TRACE_BYTES, flags)
 #define PARENT_SEQ(ROW, flags) ROW("parent_seq", PARENT_SEQ, parent_seq, KIND_U64, NONE, flags)
+#define LEASE_S(ROW, flags) ROW("lease_s", LEASE_S, lease_s, KIND_U64, LEASE_S, flags)
+#define LAPSED(ROW, flags) ROW("lapsed", LAPSED, lapsed, KIND_BOOL, NONE, flags)
+#define ONLY_MENTIONS(ROW, flags)                                                                  \
+    ROW("mentions", ONLY_MENTIONS, only_mentions, KIND_BOOL, NONE, flags)
+#define URL(ROW, flags) ROW("url", URL, url, KIND_TEXT, URL_BYTES, flags)
+#define SECRET(ROW, flags) ROW("secret", SEALED, sealed, KIND_SECRET, TEXT_BYTES, flags)
+#define BREAKER(ROW, flags) ROW("breaker", BREAKER, breaker, KIND_TEXT, TEXT_BYTES, flags)
+#define REALM(ROW, flags) ROW("realm", REALM, realm, KIND_U64, NONE, flags)
+#define WHY(ROW, flags) ROW("why", WHY, why, KIND_TEXT, TEXT_BYTES, flags)
 
 /* Each type's two lists, by the name of its row in CORE_TYPES. */
 /* clang-format off */
@@ -91,18 +100,19 @@
 #define EVENT_SESSION_CLOSE(ROW) TRACE(ROW) CAUSE(ROW) SUMMARY(ROW, NULLABLE | ALWAYS)
 
 #define COMMAND_AGENT_REGISTER(ROW)                                                                \
-    AGENT(ROW, REQUIRED) DESCRIPTION(ROW, NULLABLE) LABELS(ROW, OPTIONAL) TRACE(ROW)               \
-    CAUSE(ROW)
+    AGENT(ROW, REQUIRED) DESCRIPTION(ROW, NULLABLE) LABELS(ROW, OPTIONAL)                          \
+    LEASE_S(ROW, NULLABLE) TRACE(ROW) CAUSE(ROW)
 #define EVENT_AGENT_REGISTER(ROW)                                                                  \
     TRACE(ROW) CAUSE(ROW) AGENT(ROW, REQUIRED) DESCRIPTION(ROW, NULLABLE)                          \
-    LABELS(ROW, OPTIONAL) FRESH(ROW, INTERNAL)
+    LABELS(ROW, OPTIONAL) FRESH(ROW, INTERNAL) LEASE_S(ROW, NULLABLE)
 
 #define COMMAND_AGENT_UPDATE(ROW)                                                                  \
     AGENT(ROW, REQUIRED) STATUS(ROW, OPTIONAL) NOTE(ROW, NULLABLE) DESCRIPTION(ROW, NULLABLE)      \
-    PRIORITY(ROW, OPTIONAL) LABELS(ROW, OPTIONAL) TRACE(ROW) CAUSE(ROW)
+    PRIORITY(ROW, OPTIONAL) LABELS(ROW, OPTIONAL) LEASE_S(ROW, NULLABLE) TRACE(ROW) CAUSE(ROW)
 #define EVENT_AGENT_UPDATE(ROW)                                                                    \
     TRACE(ROW) CAUSE(ROW) AGENT(ROW, REQUIRED) STATUS(ROW, OPTIONAL) NOTE(ROW, NULLABLE)           \
-    DESCRIPTION(ROW, NULLABLE) PRIORITY(ROW, OPTIONAL) LABELS(ROW, OPTIONAL)
+    DESCRIPTION(ROW, NULLABLE) PRIORITY(ROW, OPTIONAL) LABELS(ROW, OPTIONAL)                       \
+    LEASE_S(ROW, NULLABLE) LAPSED(ROW, INTERNAL)
 
 #define COMMAND_AGENT_LEAVE(ROW) AGENT(ROW, REQUIRED) TRACE(ROW) CAUSE(ROW)
 #define EVENT_AGENT_LEAVE(ROW) TRACE(ROW) CAUSE(ROW) AGENT(ROW, REQUIRED) THREADS(ROW, REQUIRED)
@@ -155,6 +165,19 @@
 #define EVENT_SESSION_FORK(ROW)                                                                    \
     TRACE(ROW) CAUSE(ROW) SESSION(ROW, REQUIRED) PARENT(ROW, REQUIRED)                             \
     PARENT_EPOCH(ROW, REQUIRED) PARENT_SEQ(ROW, REQUIRED)
+
+#define COMMAND_AGENT_WAKE(ROW)                                                                    \
+    AGENT(ROW, REQUIRED) URL(ROW, REQUIRED | NULLABLE) SECRET(ROW, NULLABLE)                       \
+    ONLY_MENTIONS(ROW, OPTIONAL) TRACE(ROW) CAUSE(ROW)
+#define EVENT_AGENT_WAKE(ROW)                                                                      \
+    TRACE(ROW) CAUSE(ROW) AGENT(ROW, REQUIRED) URL(ROW, REQUIRED | NULLABLE)                       \
+    ONLY_MENTIONS(ROW, ALWAYS) SECRET(ROW, NULLABLE | INTERNAL) REALM(ROW, INTERNAL)
+
+#define COMMAND_AGENT_WAKE_REPORT(ROW)                                                             \
+    AGENT(ROW, REQUIRED) BREAKER(ROW, REQUIRED) WHY(ROW, NULLABLE) TRACE(ROW) CAUSE(ROW)
+#define EVENT_AGENT_WAKE_REPORT(ROW)                                                               \
+    TRACE(ROW) CAUSE(ROW) AGENT(ROW, REQUIRED) BREAKER(ROW, REQUIRED) WHY(ROW, NULLABLE | ALWAYS)  \
+    URL(ROW, REQUIRED | INTERNAL) ONLY_MENTIONS(ROW, INTERNAL) SECRET(ROW, NULLABLE | INTERNAL)
 /* clang-format on */
 
 typedef const struct core_field_spec fields[];
@@ -166,7 +189,8 @@ typedef const struct core_field_spec fields[];
 CORE_TYPES(X)
 #undef X
 
-/* Which field names the agent that acts; nobody does for session.* */
+/* Which field names the agent that acts; nobody does for session.*, and for what the server finds
+ * out by itself. */
 #define ACTOR(member) (int)offsetof(struct core_fields, member)
 enum {
     actor_SESSION_CREATE = -1,
@@ -182,7 +206,9 @@ enum {
     actor_MESSAGE_SEND = ACTOR(sender),
     actor_THREAD_READ = ACTOR(agent),
     actor_INBOX_ACK = ACTOR(agent),
-    actor_SESSION_FORK = -1
+    actor_SESSION_FORK = -1,
+    actor_AGENT_WAKE = ACTOR(agent),
+    actor_AGENT_WAKE_REPORT = -1
 };
 
 static const struct core_type_spec types[CORE_TYPE_COUNT] = {
@@ -263,7 +289,8 @@ static bool is_name(struct str s, const char *name)
 enum core_type core_type_of_command(struct str name)
 {
     for (int type = CORE_TYPE_NONE + 1; type < CORE_TYPE_COUNT; type++) {
-        if (type != CORE_SESSION_FORK && is_name(name, types[type].command_name))
+        bool ours = type == CORE_SESSION_FORK || type == CORE_AGENT_WAKE_REPORT;
+        if (!ours && is_name(name, types[type].command_name))
             return (enum core_type)type;
     }
     return CORE_TYPE_NONE;
@@ -312,6 +339,17 @@ bool core_id_valid(struct str id)
             return false;
     }
     return true;
+}
+
+bool core_companion_id(struct str id)
+{
+    return id.n > 1 && id.n <= CORE_ID_BYTES && id.p[0] == '~' &&
+           core_id_valid((struct str){id.p + 1, id.n - 1});
+}
+
+bool core_session_id_valid(struct str id)
+{
+    return core_id_valid(id) || core_companion_id(id);
 }
 
 bool core_thread_id_reserved(struct str id)

@@ -48,6 +48,14 @@ static uint64_t creation_hash(const struct core_labels *labels, uint64_t ttl_s)
     return hash;
 }
 
+/* A companion's labels are its face's own, which knows how many it needs: what is allowed to
+ * clients does not count for them. */
+static uint32_t labels_max(const struct core_session *s)
+{
+    return core_companion_id(s->id) ? core_limits_default.max[CORE_LIMIT_LABELS]
+                                    : limit_of(s, CORE_LIMIT_LABELS);
+}
+
 static enum core_decision decide_create(const struct deciding *d)
 {
     const struct core_session *s = d->s;
@@ -58,7 +66,7 @@ static enum core_decision decide_create(const struct deciding *d)
                       ID_PRINTF(s->id));
     struct label_merge plan;
     labels_plan(&(struct core_labels){0}, &wish->labels, d->scratch, &plan);
-    if (plan.count > limit_of(s, CORE_LIMIT_LABELS))
+    if (plan.count > labels_max(s))
         return refuse_too_many_labels(d, plan.count);
     if (s->now.seq != 0) {
         if (creation_hash(&plan.effect, wish->ttl_s) == s->creation)
@@ -84,7 +92,7 @@ static enum core_decision decide_update(const struct deciding *d)
     labels_plan(&d->s->labels, &d->command->f.labels, d->scratch, &plan);
     if (!plan.changed)
         return CORE_NOTHING;
-    if (plan.count > limit_of(d->s, CORE_LIMIT_LABELS))
+    if (plan.count > labels_max(d->s))
         return refuse_too_many_labels(d, plan.count);
     event_from_command(d)->labels = plan.effect;
     return CORE_EVENT;
@@ -370,7 +378,7 @@ static void encode(const struct core_session *s, struct buf *out)
 /* The parent's seq is held against the session's own once that is read. */
 static void decode_origin(struct core_session *s, struct reader *in)
 {
-    struct str id = get_id(in);
+    struct str id = get_session_id(in);
     struct core_parent parent = {.session = get_nullable_text(in)};
     if (parent.session.p != NULL) {
         parent.epoch = get_text(in);

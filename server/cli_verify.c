@@ -52,6 +52,8 @@ static void print_report(const char *path, const struct verify_report *report)
     snprintf(more, sizeof(more), "  (%" PRIu64 " lives, with those that have ended)",
              report->lives);
     print_count("sessions", report->sessions, more);
+    if (report->companions != 0)
+        print_count("companions", report->companions, "  (that MCP keeps beside them)");
     print_count("snapshots", report->snapshots, "");
     print_count("forks", report->forks, "");
     print_count("pins", report->pins, "");

@@ -11,10 +11,13 @@
  */
 #include "server/decode.h"
 
+#include "server/import_line.h"
 #include "server/json.h"
 #include "server/names.h"
+#include "server/seal.h"
 
 #include <math.h>
+#include <openssl/crypto.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,6 +46,7 @@ struct decoder {
     const struct core_limits *limits;
     uint32_t max_batch_commands;
     size_t max_batch_bytes;
+    const struct seal_key *seal;
     struct json_parser *parser;
     struct buf scratch;
     struct form forms[CORE_TYPE_COUNT];
@@ -56,10 +60,12 @@ struct decoder {
 struct job {
     struct decoder *d;
     struct arena *arena;
+    struct str session;      /* whose commands they are */
     const struct form *form; /* of its type, once that is known */
     struct request_command *out;
     uint64_t preset;                       /* fields that may not stand in the body */
     const struct decode_message *envelope; /* of a WebSocket; its own members are passed over */
+    bool copies;                           /* values do not live as long as what is made of them */
     bool batch;
     uint32_t index; /* in the batch */
     struct core_refusal *why;
@@ -172,10 +178,10 @@ static int refuse_json(const struct job *job, const struct json_error *error)
 
 /* ---- kinds of values */
 
-/* A string that lives as long as the request. That of a message lives as long as the message. */
+/* A string that lives as long as the request. */
 static inline struct str take_text(const struct job *job, const struct json_value *v)
 {
-    return job->envelope == NULL ? json_str(v) : arena_copy(job->arena, json_str(v));
+    return job->copies ? arena_copy(job->arena, json_str(v)) : json_str(v);
 }
 
 static int decode_id(const struct job *job, const struct core_field_spec *spec,
@@ -341,7 +347,9 @@ static int decode_number(const struct job *job, const struct core_field_spec *sp
                          const struct json_value *v, void *out)
 {
     double max = spec->kind == KIND_U32 ? UINT32_MAX : (double)CORE_SAFE_INTEGER;
-    double min = spec->kind == KIND_I64 ? -max : 0;
+    if (spec->limit != CORE_LIMIT_NONE)
+        max = job->d->limits->max[spec->limit];
+    double min = spec->kind == KIND_I64 ? -max : (spec->flags & FIELD_NULLABLE) != 0;
     if (!is_integer(v, min, max)) {
         char what[80];
         snprintf(what, sizeof(what), "an integer from %.0f to %.0f", min, max);
@@ -365,14 +373,65 @@ static int decode_bool(const struct job *job, const struct core_field_spec *spec
     return 0;
 }
 
-/* ---- one command */
+/* ---- secrets
 
-static int decode_field(const struct job *job, const struct core_field_spec *spec,
-                        const struct json_value *v)
+ A secret stands as plain bytes in its field only until its command has been read, and with it all
+ that it is sealed for; then it is sealed or dropped, and wiped. */
+
+static bool takes_base64(struct str text)
+{
+    return text.n >= 6 && memcmp(text.p, "whsec_", 6) == 0;
+}
+
+static int decode_secret(const struct job *job, const struct core_field_spec *spec,
+                         const struct json_value *v, struct str *out)
+{
+    if (v->type != JSON_STRING)
+        return refuse_kind(job, spec, "a string");
+    struct str text = json_str(v);
+    *out = text;
+    if (takes_base64(text)) {
+        char *bytes = arena_alloc(job->arena, text.n);
+        bool good = import_base64((struct str){text.p + 6, text.n - 6}, bytes, &out->n);
+        out->p = bytes;
+        OPENSSL_cleanse((char *)(uintptr_t)text.p, text.n);
+        if (!good)
+            return refuse(job, CORE_E_MALFORMED, spec->name,
+                          "\"%s\" must be base64 with padding behind \"whsec_\"", spec->name);
+    }
+    if (out->n < DECODE_SECRET_MIN_BYTES || out->n > DECODE_SECRET_MAX_BYTES)
+        return refuse(job, CORE_E_MALFORMED, spec->name,
+                      "\"%s\" must be %d to %d bytes, or \"whsec_\" and their base64; here are %zu",
+                      spec->name, DECODE_SECRET_MIN_BYTES, DECODE_SECRET_MAX_BYTES, out->n);
+    return 0;
+}
+
+/* good: the command may go out. */
+static void settle_secret(const struct job *job, bool good)
 {
     struct core_fields *f = &job->out->command.f;
-    void *out = (char *)f + spec->offset;
-    f->given |= UINT64_C(1) << spec->field;
+    struct str plain = f->sealed;
+    struct buf sealed = {0};
+
+    f->sealed = (struct str){0};
+    if (plain.p == NULL)
+        return;
+    if (good) {
+        assert(job->d->seal != NULL && job->session.p != NULL);
+        seal_secret(job->d->seal, job->session, f->agent, plain, &sealed);
+        f->sealed = arena_copy(job->arena, buf_str(&sealed));
+        buf_free(&sealed);
+    }
+    OPENSSL_cleanse((char *)(uintptr_t)plain.p, plain.n);
+}
+
+/* ---- one command */
+
+/* The value of what a row names, at its offset from `fields`. */
+static int decode_value(const struct job *job, const struct core_field_spec *spec,
+                        const struct json_value *v, void *fields)
+{
+    void *out = (char *)fields + spec->offset;
     if (v->type == JSON_NULL && (spec->flags & FIELD_NULLABLE) != 0)
         return 0;
     switch ((enum core_kind)spec->kind) {
@@ -396,12 +455,22 @@ static int decode_field(const struct job *job, const struct core_field_spec *spe
         return decode_number(job, spec, v, out);
     case KIND_BOOL:
         return decode_bool(job, spec, v, out);
+    case KIND_SECRET:
+        return decode_secret(job, spec, v, out);
     case KIND_SEQS:
     case KIND_READINGS:
         break;
     }
     assert(!"a command has no such kind");
     return -1;
+}
+
+static int decode_field(const struct job *job, const struct core_field_spec *spec,
+                        const struct json_value *v)
+{
+    struct core_fields *f = &job->out->command.f;
+    f->given |= UINT64_C(1) << spec->field;
+    return decode_value(job, spec, v, f);
 }
 
 static int decode_common(const struct job *job, enum common common, const struct json_value *v)
@@ -448,8 +517,7 @@ static bool in_envelope(const struct job *job, struct str name)
                                      (job->envelope->many && str_equal(name, STR("session"))));
 }
 
-/* The members of an object whose type is known; `type` itself may be one of them or not. */
-static int decode_members(const struct job *job, const struct json_value *object, bool with_type)
+static int decode_each(const struct job *job, const struct json_value *object, bool with_type)
 {
     const struct form *form = job->form;
     int members_n = (int)form->fields_n + (with_type ? COMMON_COUNT : COMMON_TYPE);
@@ -472,7 +540,18 @@ static int decode_members(const struct job *job, const struct json_value *object
         if (status != 0)
             return -1;
     }
-    return check_required(job);
+    return 0;
+}
+
+/* The members of an object whose type is known; `type` itself may be one of them or not. */
+static int decode_members(const struct job *job, const struct json_value *object, bool with_type)
+{
+    int status = decode_each(job, object, with_type);
+    if (status == 0)
+        status = check_required(job);
+    if ((job->out->command.f.given >> CORE_FIELD_SEALED & 1) != 0)
+        settle_secret(job, status == 0);
+    return status;
 }
 
 static const struct json_value *find_type(const struct json_value *object)
@@ -561,7 +640,11 @@ static int decode_array(const struct job *whole, const struct json_value *array,
                         struct request *request)
 {
     struct core_refusal why;
-    struct job job = {.d = whole->d, .arena = whole->arena, .why = &why, .batch = true};
+    struct job job = {.d = whole->d,
+                      .arena = whole->arena,
+                      .session = whole->session,
+                      .why = &why,
+                      .batch = true};
     if (check_count(whole, array->size) != 0)
         return -1;
     job.out = add_commands(request, array->size);
@@ -601,7 +684,11 @@ static int decode_line(struct job *job, struct str line)
 static int decode_lines(const struct job *whole, struct str body, struct request *request)
 {
     struct core_refusal why;
-    struct job job = {.d = whole->d, .arena = whole->arena, .why = &why, .batch = true};
+    struct job job = {.d = whole->d,
+                      .arena = whole->arena,
+                      .session = whole->session,
+                      .why = &why,
+                      .batch = true};
     struct str line;
     size_t n = 0;
     for (struct str rest = body; n <= whole->d->max_batch_commands && take_line(&rest, &line);)
@@ -652,7 +739,7 @@ static int finish(struct decoder *d, struct request *request, int status)
 int decode_commands(struct decoder *d, struct str body, bool ndjson, struct request *request,
                     struct core_refusal *why)
 {
-    struct job job = {.d = d, .arena = &request->arena, .why = why};
+    struct job job = {.d = d, .arena = &request->arena, .session = request->session, .why = why};
     int status = check_body(&job, body);
     if (status == 0)
         status = ndjson ? decode_lines(&job, body, request) : decode_body(&job, body, request);
@@ -689,7 +776,11 @@ int decode_rest(struct decoder *d, enum core_type type, const struct core_fields
                 struct str body, struct request *request, struct core_refusal *why)
 {
     assert(type > CORE_TYPE_NONE && type < CORE_TYPE_COUNT && d->forms[type].type_name.p != NULL);
-    struct job job = {.d = d, .arena = &request->arena, .form = &d->forms[type], .why = why};
+    struct job job = {.d = d,
+                      .arena = &request->arena,
+                      .session = request->session,
+                      .form = &d->forms[type],
+                      .why = why};
     job.out = add_commands(request, 1);
     request->batch = false;
     job.out->command.type = type;
@@ -783,7 +874,12 @@ static struct request_command *next_command(struct request *request)
 int decode_message_command(struct decoder *d, const struct decode_message *message,
                            struct request *request, struct core_refusal *why)
 {
-    struct job job = {.d = d, .arena = &request->arena, .envelope = message, .why = why};
+    struct job job = {.d = d,
+                      .arena = &request->arena,
+                      .session = request->session,
+                      .envelope = message,
+                      .copies = true,
+                      .why = why};
     job.out = next_command(request);
     memset(job.out, 0, sizeof(*job.out));
     if (decode_typed(&job, message->root) != 0)
@@ -796,6 +892,72 @@ int decode_message_command(struct decoder *d, const struct decode_message *messa
 void decode_message_end(struct decoder *d)
 {
     (void)finish(d, NULL, 0);
+}
+
+/* ---- arguments */
+
+static const struct core_field_spec *find_argument(const struct decode_arguments *rows,
+                                                   struct str name)
+{
+    for (uint32_t i = 0; i < rows->n; i++) {
+        const struct core_field_spec *spec = &rows->specs[i];
+        if (str_equal((struct str){spec->name, strlen(spec->name)}, name))
+            return spec;
+    }
+    return NULL;
+}
+
+static int refuse_argument(const struct job *job, const struct decode_arguments *rows,
+                           struct str name)
+{
+    char list[160] = "";
+    for (uint32_t i = 0; i < rows->n; i++)
+        list_add(list, sizeof(list), rows->specs[i].name);
+    return refuse(job, CORE_E_MALFORMED, NULL, "unknown argument \"%s\": %s takes %s",
+                  show(name).text, rows->what, list);
+}
+
+static bool is_passed_over(const struct decode_arguments *rows, struct str name)
+{
+    for (const char *const *other = rows->others; other != NULL && *other != NULL; other++) {
+        if (str_equal((struct str){*other, strlen(*other)}, name))
+            return true;
+    }
+    return false;
+}
+
+static int decode_argument(const struct job *job, const struct decode_arguments *rows,
+                           const struct json_value *key, void *out, uint64_t *given)
+{
+    const struct json_value *v = key + 1;
+    const struct core_field_spec *spec = find_argument(rows, json_str(key));
+    if (spec == NULL)
+        return is_passed_over(rows, json_str(key)) ? 0 : refuse_argument(job, rows, json_str(key));
+    bool nothing = v->type == JSON_NULL || (v->type == JSON_STRING && v->size == 0);
+    bool left_out = nothing && (spec->flags & FIELD_REQUIRED) == 0;
+    if (left_out && (spec->flags & FIELD_NULLABLE) == 0)
+        return 0;
+    *given |= UINT64_C(1) << spec->field;
+    return left_out ? 0 : decode_value(job, spec, v, out);
+}
+
+int decode_arguments(struct decoder *d, const struct decode_arguments *rows,
+                     const struct json_value *object, struct arena *arena, void *out,
+                     uint64_t *given, struct core_refusal *why)
+{
+    struct job job = {.d = d, .arena = arena, .copies = true, .why = why};
+    const struct json_value *key = json_first(object);
+    for (uint32_t i = 0; i < object->size; i++, key = json_next(key + 1)) {
+        if (decode_argument(&job, rows, key, out, given) != 0)
+            return -1;
+    }
+    for (uint32_t i = 0; i < rows->n; i++) {
+        const struct core_field_spec *spec = &rows->specs[i];
+        if ((spec->flags & FIELD_REQUIRED) != 0 && (*given >> spec->field & 1) == 0)
+            return refuse(&job, CORE_E_MALFORMED, spec->name, "\"%s\" is missing: %s needs it",
+                          spec->name, rows->what);
+    }
+    return 0;
 }
 
 bool decode_key_valid(struct str key)
@@ -865,6 +1027,11 @@ struct decoder *decoder_new(const struct core_limits *limits, uint32_t max_batch
     }
     names_make(&d->types);
     return d;
+}
+
+void decoder_seal_with(struct decoder *d, const struct seal_key *key)
+{
+    d->seal = key;
 }
 
 struct json_parser *decoder_parser(struct decoder *d)

@@ -17,16 +17,23 @@
 enum {
     DECODE_KEY_BYTES = 128, /* an idempotency key; longer: 413 */
     DECODE_REF_BYTES = 128, /* the `ref` of a WebSocket's message; longer: 400 */
+    /* Of a secret, which is these bytes of text, or "whsec_" and the base64 of these bytes. */
+    DECODE_SECRET_MIN_BYTES = 16,
+    DECODE_SECRET_MAX_BYTES = 256,
 };
 
 struct decoder;
 struct json_value;
 struct query;
+struct seal_key;
 
 /* `limits` must outlive it. */
 struct decoder *decoder_new(const struct core_limits *limits, uint32_t max_batch_commands,
                             size_t max_batch_bytes);
 void decoder_free(struct decoder *d);
+/* What secrets are sealed with, for the request's session and the command's agent: has to be said
+ * before a command with one comes. The key must outlive the decoder. */
+void decoder_seal_with(struct decoder *d, const struct seal_key *key);
 
 /*
  * The body of POST .../commands. Fills the request's commands, commands_n and batch, and moves the
@@ -89,6 +96,23 @@ int decode_watch(const struct decode_message *message, struct arena *scratch, st
                  struct str *session, struct core_refusal *why);
 /* All of the message is done with. */
 void decode_message_end(struct decoder *d);
+
+/* What a tool's arguments may be (MCP). */
+struct decode_arguments {
+    const char *what; /* whose they are: for refusals */
+    const struct core_field_spec *specs;
+    uint32_t n;
+    const char *const *others; /* names that somebody else looks at, up to a NULL; NULL: none */
+};
+/*
+ * Reads an object that was parsed already: each member by the row of its name, into `out`, from
+ * where the rows' offsets count. What is not required may be null or "" as well as left out; so may
+ * what is nullable, but those two then mean that it is given, as null. Sets the bits of what is
+ * given. Texts are copied to `arena`. 0, or -1 with *why filled, naming the argument.
+ */
+int decode_arguments(struct decoder *d, const struct decode_arguments *rows,
+                     const struct json_value *object, struct arena *arena, void *out,
+                     uint64_t *given, struct core_refusal *why);
 
 /* Its parser, for other files of decode. */
 struct json_parser *decoder_parser(struct decoder *d);

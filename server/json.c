@@ -44,6 +44,7 @@ struct json_parser {
     struct json_value *values;
     size_t values_n, values_cap;
     const uint32_t *token, *end; /* the next token; behind the last one, where *end is n */
+    bool rounds;                 /* numbers that a double does not hold are rounded */
     bool escapes;                /* the text has a backslash */
     const char *why;             /* what makes it no JSON; NULL: nothing so far */
     size_t why_at;
@@ -202,7 +203,8 @@ static bool read_number(struct json_parser *p, uint32_t at)
         return check_tail(p, end);
     }
     v->as.number = json_double(from, end);
-    if (!number_survives(from, end == whole_end, v->as.number))
+    if (!number_survives(from, end == whole_end, v->as.number) &&
+        !(p->rounds && isfinite(v->as.number)))
         raise_fault(p, FAULT_NUMBER, at);
     return check_tail(p, end);
 }
@@ -708,6 +710,11 @@ static bool read_text(struct json_parser *p)
     if (!read_value(p, 1))
         return false;
     return follower(p) == p->n || fail(p, follower(p), "something follows the value");
+}
+
+void json_parser_round(struct json_parser *p, bool rounds)
+{
+    p->rounds = rounds;
 }
 
 int json_parse(struct json_parser *p, struct arena *arena, struct str text,

@@ -71,6 +71,10 @@ void json_parser_free(struct json_parser *p);
 /* Gives back the memory of a parser that holds more than JSON_KEEP_BYTES, and its values. */
 void json_parser_trim(struct json_parser *p);
 
+/* From now on numbers that a double does not hold are rounded to the nearest that it does, as most
+ * readers do, or again refused (as they are at first). */
+void json_parser_round(struct json_parser *p, bool rounds);
+
 /* Reads one JSON text, which is copied to the arena and may go. 0 with *root set, or -1 with *error
  * filled. */
 int json_parse(struct json_parser *p, struct arena *arena, struct str text,

@@ -1,6 +1,7 @@
 #include "server/list.h"
 
 #include "server/gather.h"
+#include "server/scan.h"
 
 /* ---- cursors */
 
@@ -89,30 +90,6 @@ struct page {
     struct str object, id; /* the first of them; p == NULL: none */
 };
 
-/* Length of the JSON object at the beginning of `text`. */
-static size_t object_size(struct str text)
-{
-    unsigned depth = 0;
-    bool in_string = false;
-
-    for (size_t i = 0; i < text.n; i++) {
-        char c = text.p[i];
-        if (in_string) {
-            if (c == '\\')
-                i++;
-            else if (c == '"')
-                in_string = false;
-        } else if (c == '"') {
-            in_string = true;
-        } else if (c == '{') {
-            depth++;
-        } else if (c == '}' && --depth == 0) {
-            return i + 1;
-        }
-    }
-    return text.n;
-}
-
 /* Goes on to the page's next object, which begins {"id":"…". */
 static void page_next(struct page *page)
 {
@@ -123,7 +100,7 @@ static void page_next(struct page *page)
         page->left = (struct str){page->left.p + 1, page->left.n - 1};
     if (page->left.n == 0)
         return;
-    page->object = (struct str){page->left.p, object_size(page->left)};
+    page->object = scan_value(page->left);
     page->left.p += page->object.n;
     page->left.n -= page->object.n;
     assert(page->object.n > sizeof(head) && memcmp(page->object.p, head, sizeof(head) - 1) == 0);

@@ -73,6 +73,7 @@ static void add_entry(struct checkpoint_writer *writer, const struct entry *entr
         .head = life.head,
         .base = life.base,
         .labels = entry->u.labels,
+        .flags = entry->flags & ENTRY_ATTENDED ? CHECKPOINT_ATTENDED : 0,
     };
     if (entry->flags & ENTRY_ACTIVE) {
         const struct session *session = entry->u.session;

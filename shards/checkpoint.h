@@ -21,6 +21,7 @@ enum checkpoint_type {
 enum checkpoint_flags {
     CHECKPOINT_IMPORTING = 1, /* SESSION: it is not whole yet */
     CHECKPOINT_DEAD = 2,      /* FORK: deleted, but forks of its own need it */
+    CHECKPOINT_ATTENDED = 4,  /* SESSION: it has leases or wake targets */
 };
 
 struct checkpoint_item {

@@ -185,7 +185,7 @@ static void take_item(struct input *in, struct checkpoint_item *item)
     default:
         in->failed = true;
     }
-    bool named = item->type == CHECKPOINT_END || core_id_valid(item->id);
+    bool named = item->type == CHECKPOINT_END || core_session_id_valid(item->id);
     bool other = item->type != CHECKPOINT_PIN && item->type != CHECKPOINT_FORK;
     if (!named || (!other && !core_id_valid(item->other)))
         in->failed = true;

@@ -12,6 +12,9 @@
 #include "shards/cluster_internal.h"
 
 #include <errno.h>
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -186,6 +189,9 @@ static int recover_shard(struct reactor *reactor, char *error, size_t error_size
         .failed = &cluster->failed,
         .full = &cluster->full,
         .stop = &cluster->stop,
+        .courier = cluster->options.courier,
+        .describe = cluster->options.frontend->describe,
+        .frontend = reactor->frontend,
         .progress = &reactor->progress,
     };
     if (atomic_load(&cluster->stop))
@@ -454,6 +460,11 @@ bool cluster_full(const struct cluster *cluster)
     return atomic_load_explicit(&cluster->full, memory_order_relaxed) != 0;
 }
 
+void cluster_nudge(struct cluster *cluster, unsigned shard)
+{
+    reactor_nudge(&cluster->reactors[shard]);
+}
+
 int cluster_news_fd(const struct cluster *cluster)
 {
     return cluster->news_fd;
@@ -467,4 +478,24 @@ unsigned cluster_size(const struct cluster *cluster)
 const char *cluster_io_name(const struct cluster *cluster)
 {
     return cluster->reactors[0].io->ops->name;
+}
+
+/* HKDF (RFC 5869) with SHA-256: one block of it is all that is asked for. */
+void cluster_derive_key(const struct cluster *cluster, const char *purpose,
+                        uint8_t key[CLUSTER_KEY_BYTES])
+{
+    static const char salt[] = "atoll data directory";
+    uint8_t extracted[CLUSTER_KEY_BYTES];
+    unsigned n = 0;
+    struct buf info = {0};
+
+    buf_add(&info, purpose, strlen(purpose));
+    buf_add_byte(&info, 1);
+    bool good = HMAC(EVP_sha256(), salt, sizeof(salt) - 1, datadir_hash_key(cluster->dir),
+                     DATADIR_HASH_KEY_BYTES, extracted, &n) != NULL &&
+                HMAC(EVP_sha256(), extracted, sizeof(extracted), (const uint8_t *)info.p, info.n,
+                     key, &n) != NULL;
+    assert(good && n == CLUSTER_KEY_BYTES);
+    OPENSSL_cleanse(extracted, sizeof(extracted));
+    buf_free(&info);
 }

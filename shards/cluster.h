@@ -17,6 +17,7 @@
 #include "shards/io.h"
 #include "shards/log.h"
 #include "shards/reactor.h"
+#include "shards/wake.h"
 
 /* How long things stay where they are; for all shards together, unless said otherwise. */
 struct cluster_settings {
@@ -40,6 +41,7 @@ struct cluster_options {
     struct cluster_settings settings;
     int64_t grace_ms; /* longest wait for frontends to drain, and for what shards do at the end */
     const struct reactor_frontend_ops *frontend;
+    const struct wake_courier *courier; /* outlives the cluster; NULL: no agent is woken */
 };
 
 /*
@@ -67,11 +69,19 @@ int cluster_join(struct cluster *cluster);
 /* Not NULL: a log has failed, and this is why; the frontend should answer 503 and let the process
  * end. Any thread. */
 const char *cluster_failed(const struct cluster *cluster);
+/* The courier has an order of this shard that is done: its reactor looks at once, also where it
+ * sleeps. Any thread, until cluster_join. */
+void cluster_nudge(struct cluster *cluster, unsigned shard);
 /* Whether a shard cannot write because its disk is full. Any thread. */
 bool cluster_full(const struct cluster *cluster);
 /* Figures of the reactor with this number. Any thread. */
 struct reactor_figures cluster_reactor_figures(const struct cluster *cluster, unsigned number);
 unsigned cluster_size(const struct cluster *cluster);
 const char *cluster_io_name(const struct cluster *cluster);
+/* A key for one purpose, the same for as long as the data directory lives; different purposes have
+ * keys that tell nothing of each other. Any thread, from the frontends' start on. */
+enum { CLUSTER_KEY_BYTES = 32 };
+void cluster_derive_key(const struct cluster *cluster, const char *purpose,
+                        uint8_t key[CLUSTER_KEY_BYTES]);
 
 #endif

@@ -62,6 +62,7 @@ struct reactor {
 
     /* Shared with whoever wakes this reactor; on a line of its own. See reactor_sleep. */
     _Alignas(CACHE_LINE_BYTES) atomic_int sleeping;
+    atomic_bool nudged; /* by cluster_nudge; taken back before the courier is asked */
 };
 
 struct cluster {
@@ -113,6 +114,8 @@ void cluster_tell_news(struct cluster *cluster);
 void *reactor_run(void *reactor);
 /* No reactor sleeps on without having looked at what the caller has stored before. Any thread. */
 void reactors_wake(struct cluster *cluster);
+/* The same for one, after it was nudged. Any thread. */
+void reactor_nudge(struct reactor *reactor);
 /* Lets the calling thread allocate as the reactor's own does. */
 void reactor_use_arena(const struct reactor *reactor);
 

@@ -31,6 +31,8 @@ struct run {
     bool begun; /* the session began with this request */
     bool single_event;
     bool directory;             /* an event changes what the directory holds of the session */
+    bool closed;                /* an event closes the session */
+    struct buf attended;        /* agents whose lease or target an event changes */
     struct core_chain chain;    /* before the first event */
     struct core_hash key, body; /* of the whole request, where it has a key */
     bool refused;               /* atomic: by command `at` */
@@ -53,6 +55,7 @@ static void run_destroy(struct run *run)
 {
     buf_free(&run->events);
     buf_free(&run->keys);
+    buf_free(&run->attended);
     buf_free(&run->head);
     frame_builder_free(&run->frame);
     free(run);
@@ -69,11 +72,11 @@ static void run_free(struct shard *shard, struct request *request)
         return;
     }
     run->at = run->events_n = run->keys_n = 0;
-    run->events.n = run->keys.n = run->head.n = 0;
+    run->events.n = run->keys.n = run->head.n = run->attended.n = 0;
     run->frame.n = 0;
     run->frame.bytes.n = 0;
     run->membership_seq = 0;
-    run->begun = run->single_event = run->refused = run->directory = false;
+    run->begun = run->single_event = run->refused = run->directory = run->closed = false;
     shard->spare_run = run;
 }
 
@@ -351,9 +354,18 @@ static void run_note_event(struct shard *shard, struct session *session, struct 
         frame_builder_add(&run->frame, run->wants, event, session->core);
     if (session->waiters != NULL)
         inbox_mark(session, event);
+    if (!RB_EMPTY(&session->hands))
+        hands_touch(session, event);
     if (commands_changes_membership(event->type))
         run->membership_seq = event->seq;
     run->directory = run->directory || event->type <= CORE_SESSION_UPDATE;
+    run->closed = run->closed || event->type == CORE_SESSION_CLOSE;
+    if (core_event_attends(event)) {
+        run->directory = true;
+        attended_note(&run->attended, event);
+    }
+    if (!RB_EMPTY(&session->attended))
+        attended_news(shard, session, event);
 }
 
 static bool expected_met(const struct session *session, uint64_t expected, struct core_refusal *why)
@@ -559,6 +571,10 @@ static void run_finish(struct shard *shard, struct session *session, struct requ
         session->membership_seq = run->membership_seq;
     if (run->begun)
         commands_expire(shard, session);
+    if (run->attended.n != 0 || run->closed)
+        attended_follow(shard, session, buf_str(&run->attended));
+    if (!LIST_EMPTY(&session->touched_hands))
+        hands_settle(shard, session);
     if (session->waiters != NULL)
         inbox_wake_marked(shard, session);
     run_free(shard, request);
@@ -656,11 +672,21 @@ bool commands_create(const struct request *request)
     return false;
 }
 
+/* What the shard itself has to say of a life that has ended meanwhile. */
+static bool is_of_another_life(const struct session *session, const struct request *request)
+{
+    return request->errand != NULL && request->pin_epoch != session->epoch;
+}
+
 void commands_execute(struct shard *shard, struct session *session, struct request *request)
 {
     session->pins++;
     bool going_on = request->work != NULL;
-    if (!going_on && session->core == NULL && !commands_create(request)) {
+    if (!going_on && !RB_EMPTY(&session->attended))
+        attended_hear(shard, session, request); /* also where it is refused */
+    if (!going_on && is_of_another_life(session, request)) {
+        shard_refuse_unknown(shard, session, request);
+    } else if (!going_on && session->core == NULL && !commands_create(request)) {
         shard_refuse_unknown(shard, session, request);
     } else if (going_on || run_begin(shard, session, request)) {
         bool all = run_slice(shard, session, request);

@@ -190,6 +190,11 @@ struct entry *entry_next(struct entry *entry)
     return RB_NEXT(entry_tree, NULL, entry);
 }
 
+void entry_count_life(struct shard *shard, const struct entry *entry, int by)
+{
+    *(entry_is_companion(entry) ? &shard->companions : &shard->sessions) += (uint32_t)by;
+}
+
 /* A session whose first record is not in the log yet has no life to speak of. */
 bool entry_life(const struct entry *entry, struct entry_life *life)
 {

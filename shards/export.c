@@ -180,6 +180,10 @@ static int import_event(struct importing *importing, const struct request_import
         import_refuse(importing, item, "its bytes are no event");
         return -1;
     }
+    if (event.type == CORE_SESSION_CREATE && !core_id_valid(event.f.session)) { /* a companion's */
+        import_refuse(importing, item, "a session's id must match " CORE_ID_RULE);
+        return -1;
+    }
     if (session->core == NULL) {
         session_begin(shard, session, 0);
         session->importing = true;
@@ -211,7 +215,8 @@ static int import_event(struct importing *importing, const struct request_import
     }
     if (commands_changes_membership(event.type))
         session->membership_seq = event.seq;
-    importing->directory = importing->directory || event.type <= CORE_SESSION_UPDATE;
+    importing->directory = importing->directory || event.type <= CORE_SESSION_UPDATE ||
+                           core_event_attends(&event);
     buf_add_str(&importing->events, item->bytes);
     shard->stats.events++;
     return 0;
@@ -270,8 +275,10 @@ static bool import_log(struct importing *importing)
     shard_append(shard, session, &record, NULL);
     core_keep(session->core);
     session->importing = request->import_more;
-    if (!session->importing)
+    if (!session->importing) {
         commands_expire(shard, session);
+        attended_load(shard, session);
+    }
     if (snapshot_due(shard, session))
         snapshot_write(shard, session);
     import_answer(session, request);

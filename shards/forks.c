@@ -639,6 +639,7 @@ static enum chore_result fork_write(struct chore *chore, int64_t until_ns)
         fork_add(shard, session_id(session), session->epoch, pin->session, pin->pin_epoch,
                  pin->seq);
         commands_expire(shard, session);
+        attended_load(shard, session);
         answer_fork(session, forking->request);
         shard_reply_committed(shard, session, forking->request);
         forking_end(forking);

@@ -4,7 +4,8 @@
  * Where all that is unread lies in the windows, the answer comes from the state; else the events
  * are read from the log. A wait is held in its session's list and tried again when an event that
  * may end it is committed; a try that finds nothing goes on waiting. REQUEST_CANCEL ends a wait
- * with what there is: the face's deadline, or a client that has gone.
+ * with what there is: the face's deadline, or a client that has gone. With `hand`, an answer hands
+ * out what it holds (hands.c).
  */
 #include "shards/shard.h"
 
@@ -27,6 +28,7 @@ static void waiters_add(struct shard *shard, struct session *session, struct req
     session->waiters = request;
     session->pins++;
     shard->waiting++;
+    attended_waits(shard, session, request->inbox.agent, 1);
 }
 
 void inbox_release(struct shard *shard, struct request *request)
@@ -40,6 +42,7 @@ void inbox_release(struct shard *shard, struct request *request)
     *at = request->wait_next;
     request->work = NULL;
     shard->waiting--;
+    attended_waits(shard, session, request->inbox.agent, -1);
     session->pins--;
     session_drop_if_vacant(shard, session);
 }
@@ -69,6 +72,38 @@ void inbox_unmark(struct session *session)
     }
 }
 
+void inbox_mark_handed(struct session *session, struct str agent)
+{
+    for (struct request *at = session->waiters; at != NULL; at = at->wait_next) {
+        if (!at->hand || !str_equal(at->inbox.agent, agent))
+            continue;
+        if (at->wait_state == WAIT_WAITING)
+            at->wait_state = WAIT_MARKED;
+        else if (at->wait_state == WAIT_TRYING)
+            at->wait_state = WAIT_TRYING_AGAIN;
+    }
+}
+
+void inbox_given_back(struct shard *shard, struct session *session, struct str agent)
+{
+    struct request *next;
+    session->pins++;
+    for (struct request *at = session->waiters; at != NULL; at = next) {
+        next = at->wait_next; /* a try that finds something takes its wait out of the list */
+        if (!at->hand || !str_equal(at->inbox.agent, agent))
+            continue;
+        if (at->wait_state == WAIT_TRYING)
+            at->wait_state = WAIT_TRYING_AGAIN;
+        if (at->wait_state != WAIT_WAITING)
+            continue;
+        at->wait_state = WAIT_TRYING;
+        shard_retry_committed(shard, session, at);
+    }
+    attended_unread(shard, session, agent);
+    session->pins--;
+    session_drop_if_vacant(shard, session);
+}
+
 static void inbox_try_when_committed(struct shard *shard, struct session *session, bool all)
 {
     for (struct request *at = session->waiters; at != NULL; at = at->wait_next) {
@@ -94,20 +129,32 @@ void inbox_wake_all(struct shard *shard, struct session *session)
 
 /* ---- the answer */
 
+static void inbox_free(struct core_inbox *inbox)
+{
+    free((void *)(uintptr_t)inbox->query.skip);
+    core_inbox_free(inbox);
+}
+
 static void inbox_answer(struct shard *shard, struct session *session, struct request *request,
                          struct core_inbox *inbox)
 {
     if (inbox->count == 0 && request->wait && request->wait_state != WAIT_OVER) {
         bool again = request->wait_state == WAIT_TRYING_AGAIN;
-        core_inbox_free(inbox);
+        inbox_free(inbox);
         request->wait_state = again ? WAIT_TRYING : WAIT_WAITING;
+        request->held = true;
         if (again)
             shard_retry_committed(shard, session, request);
         return;
     }
     commands_stand(session, request);
     core_inbox_finish(session->core, inbox, &request->body);
-    core_inbox_free(inbox);
+    request->newest = inbox->newest_seq;
+    request->unread = inbox->count + inbox->remaining;
+    request->mentioned = inbox->mentioned;
+    if (request->hand && inbox->count != 0)
+        request->handed = hands_give(shard, session, inbox);
+    inbox_free(inbox);
     shard_reply_committed(shard, session, request);
 }
 
@@ -140,10 +187,12 @@ static void inbox_read_done(struct history *history, int error)
     }
     session->pins++;
     history_free(history);
+    /* So it is where another query has handed out the same meanwhile. */
+    changed = changed || (request->hand && hands_hold_any(session, &inbox));
     if (error == 0 && !changed) {
         inbox_answer(shard, session, request, &inbox);
     } else {
-        core_inbox_free(&inbox);
+        inbox_free(&inbox);
         if (error == 0 || error == -ESTALE) {
             shard_dispatch(shard, request);
         } else {
@@ -168,6 +217,15 @@ static void inbox_read(struct shard *shard, struct session *session, struct requ
     history_start(history);
 }
 
+/* As HANDED_MAX allows. inbox_free frees what it makes. */
+static void inbox_skip_handed(struct session *session, struct core_inbox_query *query)
+{
+    query->skip = hands_seqs(session, query->agent, &query->skip_n);
+    uint32_t left = query->skip_n < HANDED_MAX ? HANDED_MAX - query->skip_n : 0;
+    if (query->limit > left)
+        query->limit = left;
+}
+
 void inbox_query(struct shard *shard, struct session *session, struct request *request)
 {
     if (request->wait && request->work == NULL)
@@ -176,6 +234,8 @@ void inbox_query(struct shard *shard, struct session *session, struct request *r
         shard_refuse_unknown(shard, session, request);
         return;
     }
+    if (!RB_EMPTY(&session->attended) && !request->wait)
+        attended_hear(shard, session, request);
     if (!core_session_has_agent(session->core, request->inbox.agent)) {
         shard_refuse(shard, session, request, CORE_E_UNKNOWN_AGENT, "agent",
                      "there is no agent \"%.*s\" in this session", (int)request->inbox.agent.n,
@@ -184,6 +244,8 @@ void inbox_query(struct shard *shard, struct session *session, struct request *r
     }
     struct core_inbox inbox;
     core_inbox_begin(&inbox, &request->inbox);
+    if (request->hand || request->inbox.bare)
+        inbox_skip_handed(session, &inbox.query);
     uint64_t from = core_inbox_from_state(session->core, &inbox);
     if (from == 0) {
         inbox_answer(shard, session, request, &inbox);

@@ -63,6 +63,7 @@ static void hash_field(XXH3_state_t *state, const struct core_field_spec *spec, 
     case KIND_TEXT:
     case KIND_MESSAGE:
     case KIND_JSON:
+    case KIND_SECRET:
         hash_str(state, *(const struct str *)at);
         return;
     case KIND_LABELS: {

@@ -32,9 +32,40 @@ enum {
     FULL_LOOK_MS = 1000,
     /* Requests queued behind a busy session (a batch in slices): 503 for the next. */
     SESSION_QUEUE_MAX = 1024,
+    /* Messages handed out to one agent and not acknowledged: it gets no more before some are. And
+     * how long they stay so: then they are handed out again. */
+    HANDED_MAX = 1000,
+    HANDED_MS = 60 * 1000,
+    /* Bytes relayed to one frontend that it has not taken yet: the next are refused, but for one
+     * that finds none before it. */
+    RELAYED_BYTES_MAX = 16 * 1024 * 1024,
     /* Idempotency keys kept for a session: the oldest leaves. And for how long, in event time. */
     SESSION_KEYS_MAX = 10000,
     SESSION_KEYS_MS = 24 * 60 * 60 * 1000,
+    /* Agents whose time has come (a lease, a call) that one turn looks at; the rest in the next. */
+    ATTENDED_STEPS = 256,
+    /* Errands of a reactor under way (what its shard itself has to say, among others), beyond which
+     * no more leases and calls are looked at: their answers come first. */
+    ATTENDED_ERRANDS = 1024,
+    /* Sessions with leases or targets that are loaded at the same time after a start. */
+    ATTENDED_LOADS = 8,
+    /* What the shard itself has to say could not be logged or sent: how long until it tries again.
+     */
+    ATTENDED_AGAIN_MS = 1000,
+    /* From news for an agent to the call: it may come back and wait by itself. */
+    WAKE_DELAY_MS = 250,
+    /* Calls of a shard under way, looks at what there is to tell included: the rest queues. */
+    WAKES_MAX = 64,
+    /* Messages that a call's cursor acknowledges: the oldest. */
+    WAKE_CURSOR_MAX = 100,
+    /* After a call that failed, doubled each time; after WAKE_FAILURES in a row its breaker opens,
+     * and it is tried after WAKE_PROBE_MS, doubled up to WAKE_PROBE_MAX_MS. */
+    WAKE_RETRY_MS = 1000,
+    WAKE_FAILURES = 5,
+    WAKE_PROBE_MS = 60 * 1000,
+    WAKE_PROBE_MAX_MS = 10 * 60 * 1000,
+    /* An inbox that could not be read for a call: how long until it is tried again. */
+    WAKE_UNREADABLE_MS = 10 * 1000,
     /* Sessions that one turn looks at to passivate them; the rest in the next. */
     PASSIVATE_STEPS = 64,
     /* Lives of a segment that one piece of work says yes or no to. */

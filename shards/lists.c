@@ -191,7 +191,9 @@ void query_list(struct shard *shard, struct request *request)
     uint64_t signature = list_signature(request);
     struct entry *passed = NULL, *at = list_from(shard, request, from);
     enum list_step step = LIST_NEXT;
-    for (unsigned steps = 0; at != NULL; at = list_next(shard, request, at)) {
+    /* Behind the first companion there are only more of them. */
+    for (unsigned steps = 0; at != NULL && !entry_is_companion(at);
+         at = list_next(shard, request, at)) {
         step = ++steps > LIST_STEPS ? LIST_WAIT : list_look(at, request, signature);
         if (step != LIST_NEXT)
             break;

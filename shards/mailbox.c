@@ -32,9 +32,20 @@ struct rings *rings_new(unsigned size, const uint8_t *hash_key)
     return rings;
 }
 
+/* Nobody else knows of what is relayed. */
+static void ring_free_relays(struct ring *ring)
+{
+    struct ring_item item;
+    while (ring_pop(ring, &item)) {
+        if (reply_kind(item) == REPLY_RELAY)
+            free(reply_pointer(item));
+    }
+}
+
 void rings_free(struct rings *rings)
 {
     for (size_t i = 0; i < (size_t)rings->size * rings->size; i++) {
+        ring_free_relays(&rings->to_frontend[i]);
         ring_free(&rings->to_shard[i]);
         ring_free(&rings->to_frontend[i]);
     }
@@ -181,6 +192,37 @@ uint64_t mailbox_errands(const struct mailbox *mailbox)
     return mailbox->errands_unsent + mailbox->errands_outstanding;
 }
 
+/* ---- relays */
+
+struct relay *mailbox_relay_new(struct mailbox *mailbox, const struct request *request)
+{
+    size_t n = request->relay.n;
+    /* The frontend only ever takes off: there is no more than what is seen here. */
+    uint64_t before = atomic_load_explicit(&mailbox->relayed_bytes, memory_order_relaxed);
+    if (before != 0 && before + n > RELAYED_BYTES_MAX)
+        return NULL;
+    struct relay *relay = mem_alloc(sizeof(*relay) + n);
+    *relay = (struct relay){.from = request->frontend, .size = n};
+    if (n != 0)
+        memcpy(relay->bytes, request->relay.p, n);
+    atomic_fetch_add_explicit(&mailbox->relayed_bytes, n, memory_order_relaxed);
+    return relay;
+}
+
+void mailbox_relay_free(struct mailbox *mailbox, struct relay *relay)
+{
+    atomic_fetch_sub_explicit(&mailbox->relayed_bytes, relay->size, memory_order_relaxed);
+    free(relay);
+}
+
+static void mailbox_take_relay(struct mailbox *mailbox, struct relay *relay,
+                               const struct mailbox_handlers *handlers)
+{
+    if (handlers->on_relay != NULL)
+        handlers->on_relay(handlers->ctx, relay->from, (struct str){relay->bytes, relay->size});
+    mailbox_relay_free(mailbox, relay);
+}
+
 /* ---- what has come */
 
 static void mailbox_take_reply(struct mailbox *mailbox, unsigned shard, struct request *request,
@@ -211,6 +253,9 @@ static void mailbox_take(struct mailbox *mailbox, unsigned shard, struct ring_it
         return;
     case REPLY_ENDED:
         handlers->on_notice(handlers->ctx, item.tag, NOTICE_ENDED);
+        return;
+    case REPLY_RELAY:
+        mailbox_take_relay(mailbox, reply_pointer(item), handlers);
         return;
     }
 }

@@ -4,6 +4,11 @@
  *     mailbox_send     a request to the shard of its session; full ring or no credit: refused
  *     mailbox_drain    replies, frames and notices that have come, in order, shard by shard
  *
+ * Relays: a REQUEST_RELAY goes to a shard, which puts a copy of its bytes on the ring to the
+ * frontend of the same number, as it does a notice, and answers the sender. A relay holds no credit
+ * at its receiver: where only the half for replies is left of the ring, or RELAYED_BYTES_MAX have
+ * not been taken yet, the sender is told OVERLOADED. So replies still always fit, and nobody waits.
+ *
  * Credits: a request takes one when it is sent and gives it back when its reply is drained; there
  * are as many as half the reply ring holds, and frames and notices may fill only the other half.
  * So a reply always fits, and the shard never waits. A request that may wait for long
@@ -33,6 +38,9 @@ struct mailbox_handlers {
     /* One reference of `frame` is the frontend's now: frame_release it. */
     void (*on_frame)(void *ctx, uint64_t feed, struct frame *frame);
     void (*on_notice)(void *ctx, uint64_t feed, enum mailbox_notice notice);
+    /* What frontend `from` has sent by REQUEST_RELAY, in the order of its sending; good during the
+     * call. NULL: nobody listens. */
+    void (*on_relay)(void *ctx, unsigned from, struct str bytes);
 };
 
 /*

@@ -43,7 +43,22 @@ struct mailbox {
     struct request *errands, **errands_tail; /* not sent yet */
     uint64_t errands_unsent, errands_outstanding;
     uint32_t credits[DATADIR_SHARDS_MAX]; /* left, by shard */
+    /* Of relays on the ring to this frontend: added by the shard of its number before it pushes
+     * one, taken off by the frontend. */
+    _Atomic uint64_t relayed_bytes;
 };
+
+struct relay {
+    uint32_t from;
+    size_t size;
+    char bytes[];
+};
+
+/* A copy of the request's bytes for this mailbox's frontend; NULL: too many are on their way. The
+ * shard of its number. */
+struct relay *mailbox_relay_new(struct mailbox *mailbox, const struct request *request);
+/* Taken, or not pushed after all. */
+void mailbox_relay_free(struct mailbox *mailbox, struct relay *relay);
 
 struct rings *rings_new(unsigned size, const uint8_t *hash_key);
 void rings_free(struct rings *rings);

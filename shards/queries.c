@@ -51,7 +51,10 @@ void query_envelope(const struct core_session *core, const struct request *reque
         json_add_string(out, (struct str){reset, strlen(reset)});
     }
     buf_add_literal(out, ",\"state\":");
-    core_view_parts(core, request->parts, request->compact, out);
+    if (request->outline)
+        core_view_outline(core, request->parts, out);
+    else
+        core_view_parts(core, request->parts, request->compact, out);
     buf_add_byte(out, '}');
 }
 
@@ -221,6 +224,36 @@ void query_messages(struct shard *shard, struct session *session, struct request
                    !request->has_after);
 }
 
+/* ---- whether it is there */
+
+void query_exists(struct shard *shard, struct session *session, struct request *request)
+{
+    if (session->core == NULL) {
+        shard_refuse_unknown(shard, session, request);
+        return;
+    }
+    request->more = upkeep_half_over(shard, session->entry);
+    shard_reply_committed(shard, session, request);
+}
+
+/* A life that was in the log when it left memory, or at the start, is not taken back by what is
+ * being done now: so of one that is being loaded, or is busy otherwise, it is as good. */
+bool query_exists_passive(struct shard *shard, struct request *request)
+{
+    uint64_t hash = request->hash != 0 ? request->hash : entry_hash(shard, request->session);
+    struct entry *entry = entry_find_hashed(shard, request->session, hash);
+    bool known = entry != NULL && entry->flags & ENTRY_ALIVE && !(entry->flags & ENTRY_IMPORTING);
+    if (entry != NULL && entry->flags & ENTRY_ACTIVE && !(known && entry->u.session->busy))
+        return false;
+    if (known) {
+        request->more = upkeep_half_over(shard, entry);
+        shard_reply(shard, request);
+    } else {
+        shard_refuse_unknown(shard, NULL, request);
+    }
+    return true;
+}
+
 /* ---- figures */
 
 static void add_figure(struct buf *out, const char *name, uint64_t value)
@@ -229,6 +262,16 @@ static void add_figure(struct buf *out, const char *name, uint64_t value)
     buf_add(out, name, strlen(name));
     buf_add_literal(out, "\":");
     buf_add_u64(out, value);
+}
+
+static void describe_connected(struct shard *shard, struct request *request)
+{
+    struct buf text = {0};
+    if (shard->describe == NULL)
+        return;
+    shard->describe(shard->frontend, &text);
+    request->connected = arena_copy(&request->arena, buf_str(&text));
+    buf_free(&text);
 }
 
 void query_status(struct shard *shard, struct request *request)
@@ -242,6 +285,8 @@ void query_status(struct shard *shard, struct request *request)
     buf_add_u64(out, shard->number);
     add_figure(out, "sessions", shard->sessions);
     add_figure(out, "active", shard->active);
+    add_figure(out, "companions", shard->companions);
+    add_figure(out, "companions_active", shard->companions_active);
     add_figure(out, "waiting", shard->waiting);
     add_figure(out, "queued", queued);
     add_figure(out, "requests", shard->stats.requests);
@@ -259,6 +304,8 @@ void query_status(struct shard *shard, struct request *request)
     add_figure(out, "load_failures", shard->stats.load_failures);
     add_figure(out, "passivations", shard->stats.passivations);
     add_figure(out, "expired", shard->stats.expired);
+    add_figure(out, "wakes", shard->stats.wakes);
+    add_figure(out, "wake_failures", shard->stats.wake_failures);
     add_figure(out, "snapshots", shard->stats.snapshots);
     add_figure(out, "snapshot_bytes", shard->stats.snapshot_bytes);
     add_figure(out, "checkpoints", shard->stats.checkpoints);
@@ -281,5 +328,6 @@ void query_status(struct shard *shard, struct request *request)
     add_figure(out, "commit_mean_us", log->batches != 0 ? log->commit_ns / log->batches / 1000 : 0);
     add_figure(out, "commit_last_us", log->commit_ns_last / 1000);
     buf_add_literal(out, "}}");
+    describe_connected(shard, request);
     shard_reply(shard, request);
 }

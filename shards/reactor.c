@@ -88,6 +88,14 @@ void reactors_wake(struct cluster *cluster)
         reactor_wake(&cluster->reactors[i]);
 }
 
+void reactor_nudge(struct reactor *reactor)
+{
+    atomic_store(&reactor->nudged, true);
+    atomic_thread_fence(memory_order_seq_cst);
+    if (atomic_load_explicit(&reactor->sleeping, memory_order_relaxed) == 1)
+        reactor_wake(reactor);
+}
+
 /* Once a turn, not per message: whoever was sent something, and sleeps, is woken. */
 static void reactor_wake_others(struct reactor *reactor)
 {
@@ -143,7 +151,8 @@ static bool reactor_pending(const struct reactor *reactor)
 {
     if (mailbox_pending(&reactor->mailbox))
         return true;
-    if (reactor_serves(reactor) && shard_pending(reactor->shard))
+    if (reactor_serves(reactor) &&
+        (shard_pending(reactor->shard) || atomic_load(&reactor->nudged)))
         return true;
     if (atomic_load(&reactor->cluster->phase) != (int)reactor->phase)
         return true;
@@ -181,14 +190,15 @@ static uint64_t reactor_poll(struct reactor *reactor, int wait_ms)
  *     waker:   (4) push / set a flag   (fence)   (5) if sleeping: exchange it to 0, write the fd
  *
  * The flags are phase, stop, drained and stopped: whoever changes one of them (the last two: to
- * their full count) wakes all. Both fences are sequentially consistent, so (2) and (5) cannot both
- * miss the other side's earlier store: if (2) does not see the push of (4), then (5) sees the 1 of
- * (1), and the eventfd is written. It is level-triggered, so the poll of (3) returns even if the
- * write came before it. The exchange makes one write for each sleep. A sleeper that comes back
- * finds sleeping == 0 if somebody has taken it, and then reads the eventfd, now or (if the write is
- * still under way) in one of its next turns, which the readable fd brings about. `woken` counts
- * those writes: one that is late is still read when a later one has come before it. No time-out is
- * needed.
+ * their full count) wakes all. And nudged, this reactor's own: it says that the courier has pushed
+ * something, stays until a turn takes it back, and is then followed by a look at what was pushed.
+ * Both fences are sequentially consistent, so (2) and (5) cannot both miss the other side's earlier
+ * store: if (2) does not see the push of (4), then (5) sees the 1 of (1), and the eventfd is
+ * written. It is level-triggered, so the poll of (3) returns even if the write came before it. The
+ * exchange makes one write for each sleep. A sleeper that comes back finds sleeping == 0 if
+ * somebody has taken it, and then reads the eventfd, now or (if the write is still under way) in
+ * one of its next turns, which the readable fd brings about. `woken` counts those writes: one that
+ * is late is still read when a later one has come before it. No time-out is needed.
  *
  * Returns how long it slept.
  */
@@ -245,6 +255,9 @@ static bool reactor_turn_shard(struct reactor *reactor)
 {
     struct shard *shard = reactor->shard;
     const struct io_ops *io = reactor->io->ops;
+    /* Before the turn looks: it then finds what was pushed by whoever has set the flag. */
+    if (atomic_load_explicit(&reactor->nudged, memory_order_relaxed))
+        atomic_exchange(&reactor->nudged, false);
     bool more = shard_turn(shard, reactor->now_ms, reactor->wall_ms);
     io->submit(reactor->io);
     if (io->reap(reactor->io) != 0) {

@@ -33,6 +33,8 @@ struct reactor_frontend_ops {
     /* After reactor_stopping was seen: refuse and finish. True once nothing is left to do. */
     bool (*drained)(void *frontend);
     void (*stop)(void *frontend);
+    /* For REQUEST_STATUS: adds who is connected, as elements of a JSON array. NULL: nothing. */
+    void (*describe)(void *frontend, struct buf *out);
     void *ctx;
 };
 

@@ -103,14 +103,14 @@ static void life_begins(struct shard *shard, struct entry *entry, uint64_t epoch
     entry->epoch = epoch;
     entry->head = entry->base = LOG_POSITION_NONE;
     entry->u.labels = 0;
-    shard->sessions++;
+    entry_count_life(shard, entry, 1);
 }
 
 static void life_ends(struct shard *shard, struct entry *entry)
 {
     upkeep_never_expires(shard, entry);
-    entry->flags &= (uint8_t) ~(ENTRY_ALIVE | ENTRY_IMPORTING);
-    shard->sessions--;
+    entry->flags &= (uint8_t) ~(ENTRY_ALIVE | ENTRY_IMPORTING | ENTRY_ATTENDED);
+    entry_count_life(shard, entry, -1);
 }
 
 /* Of an import that was not finished nobody has seen anything. */
@@ -119,6 +119,12 @@ static void drop_import(struct shard *shard, struct entry *entry)
     add_garbage(shard, entry_id(entry),
                 &(struct garbage){.epoch = entry->epoch, .last = entry->head});
     life_ends(shard, entry);
+}
+
+static void attended_found(struct shard *shard, struct entry *entry)
+{
+    entry->flags |= ENTRY_ATTENDED;
+    shard->attended_walk.wanted = true;
 }
 
 /* An event that changes what the directory holds. */
@@ -130,9 +136,12 @@ static void take_event(struct shard *shard, struct entry *entry, const struct lo
         entry->u.labels |= signature_of(&event->f.labels);
     if (event->type == CORE_SESSION_CREATE && event->f.ttl_s != 0)
         upkeep_expires(shard, entry, event->ts_ms + (int64_t)event->f.ttl_s * 1000);
+    if (core_event_attends(event)) /* perhaps not any more: that is seen when it is loaded */
+        attended_found(shard, entry);
     if (event->type == CORE_SESSION_FORK && fork) {
-        entry->u.labels = UINT64_MAX; /* the parent's, which are not known here; so for its ttl */
+        entry->u.labels = UINT64_MAX; /* the parent's, which are not known here; so for its ttl, */
         upkeep_expires(shard, entry, event->ts_ms);
+        attended_found(shard, entry); /* and for leases and targets */
         fork_add(shard, entry_id(entry), entry->epoch, event->f.parent,
                  session_epoch_number(event->f.parent_epoch), event->f.parent_seq);
     }
@@ -271,6 +280,8 @@ static void take_session(struct shard *shard, const struct checkpoint_item *item
     entry->u.labels = item->labels;
     if (item->flags & CHECKPOINT_IMPORTING)
         entry->flags |= ENTRY_IMPORTING;
+    if (item->flags & CHECKPOINT_ATTENDED)
+        attended_found(shard, entry);
 }
 
 static int visit_item(void *ctx, const struct checkpoint_item *item)

@@ -60,6 +60,7 @@ void frame_release(struct frame *frame)
 enum {
     REQUEST_SPARES_MAX = 256,             /* requests kept by a thread; more are freed */
     REQUEST_SPARE_BODY_BYTES = 16 * 1024, /* larger reply buffers are given back */
+    REQUEST_SMALL_BYTES = 512,            /* of the memory of a small one */
 };
 
 static _Thread_local struct request *spares;
@@ -79,6 +80,26 @@ struct request *request_new(void)
     return request;
 }
 
+struct request *request_new_small(void)
+{
+    struct request *request = mem_alloc(sizeof(*request));
+    *request = (struct request){.arena.block_bytes = REQUEST_SMALL_BYTES};
+    return request;
+}
+
+void request_again(struct request *request)
+{
+    request->error = 0;
+    request->refusal = (struct core_refusal){0};
+    request->replayed = false;
+    request->seq = 0;
+    request->body.n = 0;
+    request->made = (struct str){0};
+    request->handed = 0;
+    request->held = false;
+    request->oldest = 0;
+}
+
 void request_free(struct request *request)
 {
     if (request->frame != NULL)
@@ -86,7 +107,7 @@ void request_free(struct request *request)
     arena_reset(&request->arena);
     if (request->body.cap > REQUEST_SPARE_BODY_BYTES)
         buf_free(&request->body);
-    if (spares_n == REQUEST_SPARES_MAX) {
+    if (spares_n == REQUEST_SPARES_MAX || request->arena.block_bytes != 0) {
         arena_free(&request->arena);
         buf_free(&request->body);
         free(request);

@@ -36,6 +36,10 @@ enum request_kind {
     REQUEST_EXPORT,   /* a page of a session as NDJSON: events, their bytes and chain */
     REQUEST_IMPORT,   /* a page of the same, to make a session of */
     REQUEST_CHANGES,  /* summaries of sessions of this shard: all, or what has changed */
+    REQUEST_EXISTS,   /* whether there is such a session: nothing is loaded */
+    REQUEST_RELAY,    /* bytes for another frontend: the one of the shard it is sent to */
+    REQUEST_UNHAND,   /* gives back what an inbox answer with `hand` held */
+    REQUEST_TOUCH,    /* `agent` is there: its lease begins anew */
     /* Between shards: errands (mailbox.h). */
     REQUEST_PIN,   /* a fork needs this session up to `at`; the answer is the state there */
     REQUEST_UNPIN, /* it does no longer */
@@ -192,7 +196,8 @@ struct request {
     bool has_after, has_before;
     uint32_t limit;             /* MESSAGES, EVENTS, INBOX, LIST */
     uint32_t types;             /* EVENTS: bit 1 << core_type; 0: all */
-    struct str agent;           /* EVENTS: about this agent only; p == NULL: all. `thread` too */
+    struct str agent;           /* EVENTS: about this agent only; p == NULL: all. `thread` too.
+                                   UNHAND: whose inbox it is. TOUCH: who is there */
     int64_t since_ms, until_ms; /* EVENTS: since <= ts < until, good where has_… */
     bool has_since, has_until;
     bool descending;                     /* EVENTS: newest first */
@@ -201,6 +206,11 @@ struct request {
     struct core_inbox_query inbox;       /* INBOX; strings in the arena */
     bool wait;                           /* INBOX, CHANGES: hold until there is something or
                                             REQUEST_CANCEL */
+    bool hand;                           /* INBOX: leaves out what somebody else was handed, and
+                                            hands out what the answer holds: until it is
+                                            acknowledged, given back, or HANDED_MS have gone by */
+    uint64_t handed;                     /* INBOX, with `hand`, in the reply: names what was handed
+                                            out, 0: nothing. UNHAND: that */
     struct str cursor;                   /* LIST, CHANGES: ids after this one; p == NULL: all */
     struct request_label_filter *labels; /* LIST, CHANGES: all must match */
     uint32_t labels_n;
@@ -245,19 +255,32 @@ struct request {
                                if that has not changed after this position (CHANGES) */
     bool has_known;
 
+    /* ---- REQUEST_RELAY, by mailbox_send_to: it comes back with error 0 when `relay` has been put
+     * on the other frontend's ring (mailbox_handlers.on_relay), with OVERLOADED where that has no
+     * room. */
+    struct str relay; /* in the arena */
+
     /* ---- VIEW and FOLLOW's snapshot: what of the state is shown */
     bool compact;                   /* messages without `content` and `data` */
+    bool outline;                   /* VIEW: no messages, they are only counted */
     const struct core_parts *parts; /* in the arena; NULL: all */
 
     /* ---- more of the reply */
+    uint64_t newest; /* INBOX: seq of the newest message counted, in the answer or remaining; 0 */
+    uint32_t unread; /* INBOX: how many those are */
+    bool mentioned;  /* INBOX, where it is bare: one of those mentions the agent */
     bool more;          /* LIST, CHANGES: there are further sessions behind the last one. EXPORT:
-                           there are lines after `upto` */
+                           there are lines after `upto`. EXISTS: it has a ttl, of which more than
+                           half may be over: an event of it is due */
     uint64_t oldest;    /* error GONE: the oldest seq whose state can be had (0: none) */
     bool again;         /* FORK: it is there already, the same fork: 200 and not 201 */
     uint32_t count;     /* LIST: how many; last_id: where the page ends */
     struct str last_id; /* in the arena. CHANGES: with `pages` */
     struct request_change *changes; /* CHANGES: in the arena */
     uint32_t changes_n, changes_cap;
+    bool held;            /* INBOX: it was held; what is refused then was there before */
+    struct str connected; /* STATUS: what the frontend beside the shard tells of its connections; in
+                             the arena */
     uint64_t position; /* CHANGES: all up to here was told; with `pages`: what changes after this is
                           to be asked for */
     /* FOLLOW: events (after, upto] as a frame (NULL: none), all being sent up to `upto`; where it
@@ -278,6 +301,10 @@ struct request {
 
 /* Makes an empty request, or takes one from the frontend's spares. Frontend's thread. */
 struct request *request_new(void);
+/* The same for one that may wait for long beside many others: with little memory, and no spare. */
+struct request *request_new_small(void);
+/* A request of commands or for an inbox that came back refused, to be sent once more. */
+void request_again(struct request *request);
 /* Frees it with all it owns, a frame it may hold included. Frontend's thread. */
 void request_free(struct request *request);
 /* Frees the spares that request_free kept for this thread; before the thread ends. */

@@ -22,6 +22,11 @@ struct session *session_find(struct shard *shard, struct str id)
     return entry != NULL && entry->flags & ENTRY_ACTIVE ? entry->u.session : NULL;
 }
 
+static void sessions_count_active(struct shard *shard, const struct entry *entry, int by)
+{
+    *(entry_is_companion(entry) ? &shard->companions_active : &shard->active) += (uint32_t)by;
+}
+
 struct session *session_new(struct shard *shard, struct entry *entry)
 {
     assert(!(entry->flags & ENTRY_ACTIVE));
@@ -30,7 +35,7 @@ struct session *session_new(struct shard *shard, struct entry *entry)
     entry->u.session = session;
     entry->flags |= ENTRY_ACTIVE;
     TAILQ_INSERT_TAIL(&shard->by_use, session, by_use);
-    shard->active++;
+    sessions_count_active(shard, entry, 1);
     return session;
 }
 
@@ -39,7 +44,7 @@ static void session_free(struct shard *shard, struct session *session)
 {
     struct entry *entry = session->entry;
     TAILQ_REMOVE(&shard->by_use, session, by_use);
-    shard->active--;
+    sessions_count_active(shard, entry, -1);
     entry->flags &= (uint8_t)~ENTRY_ACTIVE;
     entry->u.labels = UINT64_MAX; /* any, until somebody says better */
     shard->heap.core.free(&shard->heap, session, sizeof(*session));
@@ -90,7 +95,7 @@ void session_epoch_text(const struct shard *shard, uint64_t epoch, char text[COR
 void session_begin(struct shard *shard, struct session *session, uint64_t epoch)
 {
     assert(session->core == NULL);
-    shard->sessions++;
+    entry_count_life(shard, session->entry, 1);
     session->epoch = epoch != 0 ? epoch : ++shard->epochs;
     session_epoch_text(shard, session->epoch, session->epoch_text);
     struct str text = {session->epoch_text, strlen(session->epoch_text)};
@@ -114,6 +119,8 @@ static void skips_free(struct shard *shard, struct session *session)
 
 static void session_forget(struct shard *shard, struct session *session)
 {
+    hands_end(shard, session);
+    attended_free(shard, session);
     core_session_free(session->core);
     session->core = NULL;
     keys_free(session);
@@ -126,8 +133,8 @@ void session_end(struct shard *shard, struct session *session)
     session->head = session->base = LOG_POSITION_NONE;
     session->importing = false;
     upkeep_never_expires(shard, session->entry);
-    session->entry->flags &= (uint8_t) ~(ENTRY_ALIVE | ENTRY_IMPORTING);
-    shard->sessions--;
+    session->entry->flags &= (uint8_t) ~(ENTRY_ALIVE | ENTRY_IMPORTING | ENTRY_ATTENDED);
+    entry_count_life(shard, session->entry, -1);
 }
 
 void session_drop_if_vacant(struct shard *shard, struct session *session)
@@ -146,6 +153,7 @@ bool session_passivate(struct shard *shard, struct session *session)
     struct entry *entry = session->entry;
     if (session->core == NULL || session->pins != 0 || session->busy || session->queue != NULL ||
         session->feeds != NULL || session->waiters != NULL || session->importing ||
+        !RB_EMPTY(&session->hands) || !attended_may_leave(session) ||
         session->dirty > log_committed(shard->log))
         return false;
     assert(session->head == session->committed_head && session->head != LOG_POSITION_NONE);
@@ -156,6 +164,10 @@ bool session_passivate(struct shard *shard, struct session *session)
         entry->head = session->base;
     entry->base = session->base;
     entry->flags |= ENTRY_ALIVE;
+    uint64_t ttl_s = core_session_ttl_s(session->core);
+    if (ttl_s != 0)
+        upkeep_passive_expires(shard, entry,
+                               core_session_ts_ms(session->core) + (int64_t)ttl_s * 1000, ttl_s);
     changes_depart(shard, session);
     session_forget(shard, session);
     session_free(shard, session);
@@ -235,7 +247,7 @@ static void session_load_failed(struct shard *shard, struct session *session, in
         struct request *request = session->queue;
         session->queue = request->next;
         session->queue_n--;
-        if (request->kind == REQUEST_CANCEL || request->kind == REQUEST_UNFOLLOW)
+        if (shard_ends_something(request))
             shard_reply(shard, request);
         else
             shard_refuse(shard, NULL, request, CORE_E_INVARIANT, NULL,
@@ -252,17 +264,20 @@ static void session_loaded(struct past *past, int error)
 {
     struct shard *shard = past->shard;
     struct session *session = past->into;
+    shard->loading--;
     if (error == 0) {
         shard->stats.loads++;
         session_take(session, past);
         past_free(past);
         changes_return(shard, session);
         commands_expire(shard, session);
+        attended_load(shard, session);
         shard_unbusy(shard, session);
     } else {
         past_free(past);
         session_load_failed(shard, session, error);
     }
+    attended_loaded(shard);
 }
 
 struct session *session_load(struct shard *shard, struct entry *entry)
@@ -270,6 +285,7 @@ struct session *session_load(struct shard *shard, struct entry *entry)
     struct session *session = session_new(shard, entry);
     struct past *past = past_new(shard);
     session->busy = true;
+    shard->loading++;
     past->epoch = entry->epoch;
     past->trail.head = entry->head;
     past->trail.newest = true;

@@ -15,6 +15,7 @@
  */
 #include "shards/shard.h"
 #include "shards/log_format.h"
+#include "shards/mailbox_internal.h"
 #include "shards/sim_bug.h"
 
 #include <errno.h>
@@ -143,6 +144,23 @@ void shard_refuse(struct shard *shard, struct session *session, struct request *
     request->body.n = 0;
     shard->stats.refused++;
     shard_reply_committed(shard, session, request);
+}
+
+/* To the frontend of this shard's own number. */
+static void shard_relay(struct shard *shard, struct request *request)
+{
+    struct mailbox *mailbox = shard->mailbox;
+    struct relay *relay = mailbox_relay_new(mailbox, request);
+    struct ring_item item = reply_item(REPLY_RELAY, relay, 0);
+    if (relay != NULL && shard_push_uncredited(shard, (uint16_t)shard->number, item)) {
+        shard_reply(shard, request);
+        return;
+    }
+    if (relay != NULL)
+        mailbox_relay_free(mailbox, relay);
+    shard->stats.overloaded++;
+    shard_refuse(shard, NULL, request, REQUEST_E_OVERLOADED, NULL,
+                 "the reactor that it is for has not taken what was sent to it before");
 }
 
 /* ---- effects */
@@ -324,10 +342,13 @@ static void shard_on_failed(void *ctx, int error)
     shard_fail(ctx, error);
 }
 
-/* What of it those may want to know who watch many sessions: no import that is not whole. */
+/* What of it those may want to know who watch many sessions: no companion, and no import that is
+ * not whole. */
 static void shard_note_change(struct shard *shard, struct session *session,
                               const struct log_record *record)
 {
+    if (entry_is_companion(session->entry))
+        return;
     if (record->type == LOG_RECORD_TOMBSTONE && !session->importing)
         changes_end(shard, session);
     else if (record->events != 0 && !(record->flags & LOG_RECORD_IMPORTING))
@@ -396,7 +417,7 @@ static bool shard_is_hidden(const struct session *session, const struct request 
 static void shard_refuse_hidden(struct shard *shard, struct session *session,
                                 struct request *request)
 {
-    if (request->kind == REQUEST_CANCEL || request->kind == REQUEST_UNFOLLOW)
+    if (shard_ends_something(request))
         shard_reply(shard, request);
     else if (request->kind == REQUEST_FORK ||
              (request->kind == REQUEST_COMMANDS && commands_create(request)))
@@ -415,6 +436,8 @@ static void (*const session_requests[])(struct shard *, struct session *, struct
     [REQUEST_DIFF] = query_diff,           [REQUEST_PROOF] = query_proof,
     [REQUEST_FORK] = fork_begin,           [REQUEST_PIN] = fork_pin,
     [REQUEST_EXPORT] = export_page,        [REQUEST_IMPORT] = import_page,
+    [REQUEST_TOUCH] = attended_touch,
+    [REQUEST_UNHAND] = hands_take_back,    [REQUEST_EXISTS] = query_exists,
 };
 
 static void shard_dispatch_session(struct shard *shard, struct session *session,
@@ -461,11 +484,6 @@ static bool shard_makes_session(const struct request *request)
     }
 }
 
-static bool shard_ends_something(const struct request *request)
-{
-    return request->kind == REQUEST_CANCEL || request->kind == REQUEST_UNFOLLOW;
-}
-
 /* A pin does not wait for a session that is only being made, and may be waiting for a pin itself:
  * two that are made forks of each other would wait for ever. */
 static bool shard_is_in_the_making(const struct session *session, const struct request *request)
@@ -482,7 +500,7 @@ static struct session *shard_session_of(struct shard *shard, const struct reques
     if (entry != NULL && entry->flags & ENTRY_ACTIVE)
         return entry->u.session;
     if (entry != NULL &&
-        entry->flags & ENTRY_ALIVE) /* nobody waits for, or follows, a passive one */
+        entry->flags & ENTRY_ALIVE) /* nobody waits for, follows or has a hand of a passive one */
         return shard_ends_something(request) ? NULL : session_load(shard, entry);
     if (!shard_makes_session(request))
         return NULL;
@@ -506,6 +524,13 @@ void shard_dispatch(struct shard *shard, struct request *request)
         return;
     case REQUEST_KEEP:
         upkeep_keep(shard, request);
+        return;
+    case REQUEST_RELAY:
+        shard_relay(shard, request);
+        return;
+    case REQUEST_EXISTS:
+        if (!query_exists_passive(shard, request))
+            break;
         return;
     case REQUEST_CANCEL:
         if (request->session.p != NULL)
@@ -700,6 +725,8 @@ bool shard_turn(struct shard *shard, int64_t now_ms, int64_t wall_ms)
     shard_take_chores(shard);
     bool more = shard_take_requests(shard);
     bool changes = changes_turn(shard);
+    hands_turn(shard);
+    attended_turn(shard);
     upkeep_turn(shard);
     shard_commit(shard);
     return more || changes || shard->running != NULL || shard->chores != NULL;
@@ -710,10 +737,16 @@ int shard_tick(struct shard *shard)
     int wait = log_tick(shard->log, shard->now_ms);
     int upkeep = upkeep_tick(shard);
     int changes = changes_tick(shard);
+    int hands = hands_tick(shard);
+    int attended = attended_tick(shard);
     if (upkeep >= 0 && (wait < 0 || upkeep < wait))
         wait = upkeep;
     if (changes >= 0 && (wait < 0 || changes < wait))
         wait = changes;
+    if (hands >= 0 && (wait < 0 || hands < wait))
+        wait = hands;
+    if (attended >= 0 && (wait < 0 || attended < wait))
+        wait = attended;
     /* A request stalled without a commit in flight waits for a segment or for space. */
     bool waits = shard->stalled != NULL || shard->waiting_chores != NULL;
     if (waits && (wait < 0 || wait > 10))
@@ -762,6 +795,9 @@ int shard_new(const struct shard_options *options, struct shard **made, char *er
         .settings = *options->settings,
         .failed = options->failed,
         .full = options->full,
+        .courier = options->courier,
+        .describe = options->describe,
+        .frontend = options->frontend,
         .epochs = sim_bug(SIM_BUG_EPOCH_AGAIN) ? 0 : datadir_starts(options->dir) << 32,
         .frontends = datadir_shards(options->dir),
     };
@@ -777,6 +813,9 @@ int shard_new(const struct shard_options *options, struct shard **made, char *er
     RB_INIT(&shard->changes.notes);
     TAILQ_INIT(&shard->changes.notes_by_age);
     TAILQ_INIT(&shard->by_use);
+    TAILQ_INIT(&shard->hands);
+    RB_INIT(&shard->attended);
+    TAILQ_INIT(&shard->wakes.queue);
     heap_init(&shard->heap);
     int result = recovery_run(shard, options, error, error_size);
     if (result != 0) {
@@ -792,7 +831,9 @@ int shard_open(struct shard *shard, enum log_durability durability, char *error,
     struct log_callbacks callbacks = {shard, shard_on_committed, shard_on_failed};
     int result =
         log_open(shard->dir, shard->number, shard->io, durability, &callbacks, &shard->log);
-    if (result != 0)
+    if (result == 0)
+        attended_begin(shard);
+    else
         snprintf(error, error_size, "%s: cannot open the log of shard %u: %s",
                  datadir_path(shard->dir), shard->number, strerror(-result));
     return result;

@@ -24,6 +24,7 @@
 #include "shards/mailbox.h"
 #include "shards/record.h"
 #include "shards/ring.h"
+#include "shards/wake.h"
 
 #include <bsd/sys/queue.h>
 #include <bsd/sys/tree.h>
@@ -77,6 +78,18 @@ TAILQ_HEAD(change_note_list, change_note);
 
 enum { CHANGES_CANCELLED = 64 };
 
+/* hands.c */
+struct hand;
+RB_HEAD(hand_tree, hand);
+LIST_HEAD(hand_list, hand);
+TAILQ_HEAD(hand_queue, hand);
+
+/* attended.c, wakes.c */
+struct attended;
+RB_HEAD(attended_tree, attended);
+RB_HEAD(attended_due_tree, attended);
+TAILQ_HEAD(attended_queue, attended);
+
 struct changes {
     struct change_tree tree; /* of sessions and notes */
     struct change_notes notes;
@@ -110,6 +123,7 @@ enum entry_flags {
     ENTRY_ACTIVE = 2, /* `session` is in memory, and says what the entry's other members do not */
     ENTRY_TTL = 4,    /* it stands in the shard's list of expiries */
     ENTRY_IMPORTING = 8, /* passive (at recovery): its import was not finished */
+    ENTRY_ATTENDED = 16, /* it has leases or wake targets, or may have (after a start) */
 };
 
 /*
@@ -139,6 +153,13 @@ static inline struct str entry_id(const struct entry *entry)
     return (struct str){entry->id, entry->id_size};
 }
 
+/* A face's own: no list, overview or count of sessions shows it. `~` comes after all that begins
+ * other ids, so that in the tree companions stand behind the sessions. */
+static inline bool entry_is_companion(const struct entry *entry)
+{
+    return entry->id[0] == '~';
+}
+
 /* Chained hash table that grows a bucket at a time, so that no insertion takes long. */
 struct entry_table {
     struct entry **buckets[2]; /* while growing: [0] the old, [1] the new */
@@ -160,6 +181,9 @@ struct session {
     struct feed *feeds;
 
     struct request *waiters; /* REQUEST_INBOX that may wait, until they are answered */
+    struct attended_tree attended; /* agents with a lease or a wake target */
+    struct hand_tree hands;  /* what was handed out of its inboxes */
+    struct hand_list touched_hands;
     struct keys *keys;       /* NULL until the first key */
     uint64_t epoch;
     uint64_t dirty;          /* newest batch with something of it; committed when that is */
@@ -185,6 +209,10 @@ struct session {
 
     struct request *queue, **queue_tail; /* what came while it was busy */
     uint32_t queue_n;
+
+    uint32_t targets;              /* attended agents with a wake target */
+    struct attended_queue wakes;   /* of them, waiting for a call; not made while it is empty */
+    TAILQ_ENTRY(session) by_wakes; /* of the shard, where `wakes` is not empty */
 };
 
 TAILQ_HEAD(session_list, session);
@@ -253,6 +281,7 @@ struct expiry {
     int64_t due_ms;  /* wall clock */
     uint64_t number; /* of its making: no two are alike */
     struct entry *entry;
+    uint64_t ttl_s; /* of a passive session, which then is due just then; 0: not known */
 };
 
 RB_HEAD(expiry_tree, expiry);
@@ -300,6 +329,7 @@ struct shard_stats {
     uint64_t passivations, expired;
     uint64_t checkpoints, checkpoint_bytes; /* written; size of the newest */
     uint64_t compactions, compacted_bytes;  /* segments rewritten or dropped; bytes got rid of */
+    uint64_t wakes, wake_failures;          /* calls to agents; of them without success */
 };
 
 struct shard_settings {
@@ -348,8 +378,9 @@ struct shard {
     struct entry_table table;
     struct entry_tree tree;
     uint64_t entries_bytes; /* of the directory, as part of the heap's */
-    uint32_t sessions;      /* that exist, in memory or not */
+    uint32_t sessions;      /* that exist, in memory or not; companions are not among them */
     uint32_t active;        /* of them in memory */
+    uint32_t companions, companions_active;
     struct session_list by_use;
     struct changes changes;
     uint64_t epochs; /* the last one given out */
@@ -379,7 +410,28 @@ struct shard {
     struct chore *waiting_chores; /* CHORE_WAIT, for the next turn */
     uint64_t dirty;               /* newest batch with something in it */
     uint32_t waiting;             /* inbox waits held */
+    uint32_t handed;              /* messages handed out */
+    struct hand_queue hands;      /* the oldest first */
+    uint64_t hands_made;
     uint32_t histories;           /* log readings under way */
+    uint32_t loading;             /* passive sessions on their way into memory */
+
+    const struct wake_courier *courier; /* NULL: no agent is woken */
+    void (*describe)(void *frontend, struct buf *out); /* who is connected; NULL: nobody knows */
+    void *frontend;                                    /* its own, on this thread */
+    struct attended_due_tree attended;
+    uint64_t attended_made;
+    struct attended_walk {
+        struct chore chore;
+        bool wanted, parked;
+        uint8_t id_size;
+        char id[CORE_ID_BYTES]; /* of the entry walked last */
+    } attended_walk;
+    struct {
+        struct session_list queue; /* with agents waiting for a call; they take turns */
+        uint32_t under_way; /* looks and orders */
+        uint64_t calls;     /* made so far */
+    } wakes;
 
     int64_t wall_ms; /* of this turn */
     int64_t now_ms;
@@ -401,6 +453,9 @@ struct shard_options {
     const struct shard_settings *settings;
     _Atomic(const char *) *failed;
     _Atomic uint64_t *full;
+    const struct wake_courier *courier; /* NULL: no agent is woken */
+    void (*describe)(void *frontend, struct buf *out); /* reactor_frontend_ops'; may be NULL */
+    void *frontend;
     const atomic_bool *stop;         /* recovery ends early with -ECANCELED; may be NULL */
     struct shard_progress *progress; /* may be NULL */
 };
@@ -444,6 +499,13 @@ void shard_chore(struct shard *shard, struct chore *chore);
 int64_t shard_clock_ns(const struct shard *shard); /* its io's: monotonic */
 
 void shard_dispatch(struct shard *shard, struct request *request);
+/* What a session has only while it is in memory: with none there is nothing to end, and it is done.
+ */
+static inline bool shard_ends_something(const struct request *request)
+{
+    return request->kind == REQUEST_CANCEL || request->kind == REQUEST_UNFOLLOW ||
+           request->kind == REQUEST_UNHAND;
+}
 /* Answers now; what the answer says must be committed. */
 void shard_reply(struct shard *shard, struct request *request);
 /* Answers when what `session` (may be NULL) shows now is committed. */
@@ -477,22 +539,24 @@ void shard_notify(struct shard *shard, uint16_t frontend, uint64_t feed,
  * What is on a reply ring: the low bits of an item's pointer say which, for all that is pointed to
  * is aligned; the tag is the feed's token.
  */
-enum reply_kind { REPLY_REQUEST = 0, REPLY_FRAME = 1, REPLY_LOST = 2, REPLY_ENDED = 3 };
+enum reply_kind { REPLY_REQUEST, REPLY_FRAME, REPLY_LOST, REPLY_ENDED, REPLY_RELAY };
+
+enum { REPLY_KIND_MASK = 7 };
 
 static inline struct ring_item reply_item(enum reply_kind kind, void *p, uint64_t feed)
 {
-    assert(((uintptr_t)p & 3) == 0);
+    assert(((uintptr_t)p & REPLY_KIND_MASK) == 0);
     return (struct ring_item){(void *)((uintptr_t)p + kind), feed}; /* `p` may be NULL */
 }
 
 static inline enum reply_kind reply_kind(struct ring_item item)
 {
-    return (enum reply_kind)((uintptr_t)item.p & 3);
+    return (enum reply_kind)((uintptr_t)item.p & REPLY_KIND_MASK);
 }
 
 static inline void *reply_pointer(struct ring_item item)
 {
-    return (void *)((uintptr_t)item.p & ~(uintptr_t)3);
+    return (void *)((uintptr_t)item.p & ~(uintptr_t)REPLY_KIND_MASK);
 }
 
 /* Calls `call` when all that is in the log now is committed (at once, if it is), or with -EIO when
@@ -514,6 +578,8 @@ void entry_drop_if_vacant(struct shard *shard, struct entry *entry);
 /* First one whose id is above `id` (p == NULL: the first of all), in order. */
 struct entry *entry_after(struct shard *shard, struct str id);
 struct entry *entry_next(struct entry *entry);
+/* A life has come into being (by 1) or ended (by -1). */
+void entry_count_life(struct shard *shard, const struct entry *entry, int by);
 /* Of a life: where it stands, whether in memory or not. False: there is none. */
 struct entry_life {
     uint64_t epoch;
@@ -743,6 +809,10 @@ void query_thread(struct shard *shard, struct session *session, struct request *
 void query_messages(struct shard *shard, struct session *session, struct request *request);
 void query_events(struct shard *shard, struct session *session, struct request *request);
 void query_status(struct shard *shard, struct request *request);
+/* REQUEST_EXISTS of a session in memory, */
+void query_exists(struct shard *shard, struct session *session, struct request *request);
+/* and of any other. False: it is in memory, and not answered yet. */
+bool query_exists_passive(struct shard *shard, struct request *request);
 /* {"epoch":…,"seq":…,"ts":… without the closing brace */
 void query_add_position(const struct core_session *core, struct buf *out);
 /* {"epoch","seq","ts", and `reset` where there is one, "state"}; of the state what the request asks
@@ -829,6 +899,62 @@ void inbox_release(struct shard *shard, struct request *request);
 /* The session is gone: all its waits are tried again (and find that out). */
 void inbox_wake_all(struct shard *shard, struct session *session);
 
+/* Something of what the agent was handed out has ended: its waits with `hand` are tried again. */
+void inbox_given_back(struct shard *shard, struct session *session, struct str agent);
+/* The same, in a run whose events are in the log: inbox_wake_marked follows. */
+void inbox_mark_handed(struct session *session, struct str agent);
+
+/* ---- attended.c */
+
+/* A session was loaded, or is whole now: follows what its state says. */
+void attended_load(struct shard *shard, struct session *session);
+/* An event for which core_event_attends was applied: notes its agent, for attended_follow. */
+void attended_note(struct buf *agents, const struct core_event *event);
+/* The events are in the log. */
+void attended_follow(struct shard *shard, struct session *session, struct str agents);
+/* Its life ends, or it leaves memory. */
+void attended_free(struct shard *shard, struct session *session);
+/* Whether it may leave memory: no lease runs, and nothing is to be told. */
+bool attended_may_leave(struct session *session);
+/* A client speaks: its agents are there. */
+void attended_hear(struct shard *shard, struct session *session, const struct request *request);
+/* REQUEST_TOUCH. */
+void attended_touch(struct shard *shard, struct session *session, struct request *request);
+/* A wait of the agent is held (by 1), or was answered (by -1). */
+void attended_waits(struct shard *shard, struct session *session, struct str agent, int by);
+/* An event was applied: it may be news for those with a target. (Undone: they find none.) */
+void attended_news(struct shard *shard, struct session *session, const struct core_event *event);
+/* Messages that the agent was handed out are unread again. */
+void attended_unread(struct shard *shard, struct session *session, struct str agent);
+void attended_turn(struct shard *shard);
+/* Milliseconds until attended_turn has something to do, -1: nothing. */
+int attended_tick(struct shard *shard);
+/* After a start: has those sessions loaded that recovery has found (attended_walk.wanted). */
+void attended_begin(struct shard *shard);
+/* A session was loaded, or could not be. */
+void attended_loaded(struct shard *shard);
+
+/* ---- hands.c */
+
+/* The seqs that the agent was handed out, ascending: to be freed; NULL: none. */
+uint64_t *hands_seqs(struct session *session, struct str agent, uint32_t *n);
+/* Whether one of the answer's messages was handed out meanwhile. */
+bool hands_hold_any(struct session *session, const struct core_inbox *inbox);
+/* Hands out what the answer holds (something): what REQUEST_UNHAND gives back by. */
+uint64_t hands_give(struct shard *shard, struct session *session, const struct core_inbox *inbox);
+/* REQUEST_UNHAND. */
+void hands_take_back(struct shard *shard, struct session *session, struct request *request);
+/* An event was applied. */
+void hands_touch(struct session *session, const struct core_event *event);
+/* The events are in the log: what was touched ends as far as it is not unread any more. */
+void hands_settle(struct shard *shard, struct session *session);
+/* A life of the session ends, or the session leaves memory. */
+void hands_end(struct shard *shard, struct session *session);
+/* Once a turn: those whose time is over end. */
+void hands_turn(struct shard *shard);
+/* Milliseconds until hands_turn has something to do, -1: nothing. */
+int hands_tick(const struct shard *shard);
+
 /* ---- follow.c */
 
 void follow_begin(struct shard *shard, struct session *session, struct request *request);
@@ -909,6 +1035,11 @@ struct garbage *upkeep_garbage_after(struct shard *shard, uint64_t number);
 void upkeep_settle_garbage(struct shard *shard);
 /* A session with a ttl: to be looked at when it may be due. */
 void upkeep_expires(struct shard *shard, struct entry *entry, int64_t due_ms);
+/* It leaves memory: it may be due just then and no earlier. */
+void upkeep_passive_expires(struct shard *shard, struct entry *entry, int64_t due_ms,
+                            uint64_t ttl_s);
+/* It has a ttl, of which more than half is over, or may be. */
+bool upkeep_half_over(struct shard *shard, struct entry *entry);
 /* Its life has ended. */
 void upkeep_never_expires(struct shard *shard, struct entry *entry);
 /* It could not be loaded: not to be tried again for a while. */

@@ -24,7 +24,9 @@
     X(ORPHANS_STAY, "orphans-stay", "a start keeps pins whose fork never came to be")              \
     X(RESURRECTION, "resurrection", "tombstones are passed over with another shard count")         \
     X(EARLY_UNLINK, "early-unlink", "a rewritten segment goes before the manifest is durable")     \
-    X(EPOCH_AGAIN, "epoch-again", "epochs begin anew with each start")
+    X(EPOCH_AGAIN, "epoch-again", "epochs begin anew with each start")                             \
+    X(UNATTENDED, "unattended", "the directory forgets which sessions have leases or targets")     \
+    X(TOLD_ENOUGH, "told-enough", "a call that failed counts as if it had reached its target")
 
 enum sim_bug {
     SIM_BUG_NONE,

@@ -55,6 +55,32 @@ void upkeep_never_expires(struct shard *shard, struct entry *entry)
         expiry_remove(shard, RB_FIND(expiry_entries, &shard->expiring, &key));
 }
 
+void upkeep_passive_expires(struct shard *shard, struct entry *entry, int64_t due_ms,
+                            uint64_t ttl_s)
+{
+    struct expiry key = {.entry = entry};
+    upkeep_never_expires(shard, entry);
+    upkeep_expires(shard, entry, due_ms);
+    RB_FIND(expiry_entries, &shard->expiring, &key)->ttl_s = ttl_s;
+}
+
+/* Of a passive one that the last run has left, only when it may be due is known. */
+bool upkeep_half_over(struct shard *shard, struct entry *entry)
+{
+    struct expiry key = {.entry = entry};
+    const struct core_session *core = NULL;
+    if (entry->flags & ENTRY_ACTIVE)
+        core = entry->u.session->core;
+    if (core != NULL) {
+        int64_t half_ms = (int64_t)core_session_ttl_s(core) * 500;
+        return half_ms != 0 && shard->wall_ms - core_session_ts_ms(core) > half_ms;
+    }
+    if (!(entry->flags & ENTRY_TTL))
+        return false;
+    const struct expiry *expiry = RB_FIND(expiry_entries, &shard->expiring, &key);
+    return expiry->ttl_s == 0 || expiry->due_ms - shard->wall_ms < (int64_t)expiry->ttl_s * 500;
+}
+
 void upkeep_unreadable(struct shard *shard, struct entry *entry)
 {
     upkeep_expires(shard, entry, shard->wall_ms + UNREADABLE_AGAIN_MS);

@@ -22,9 +22,10 @@ struct verify_report {
     uint64_t bytes;               /* of all files that the manifest names */
     uint64_t segments, rewritten; /* files; the second are among the first */
     uint64_t batches, records, events;
-    uint64_t sessions;  /* that live */
-    uint64_t lives;     /* of sessions, theirs and those that have ended or lie in part */
-    uint64_t snapshots; /* compared with the fold, or begun from where what is before is gone */
+    uint64_t sessions;   /* that live, */
+    uint64_t companions; /* and faces' own beside them */
+    uint64_t lives;      /* of sessions, theirs and those that have ended or lie in part */
+    uint64_t snapshots;  /* compared with the fold, or begun from where what is before is gone */
     uint64_t forks, pins;
     uint64_t checkpoints, entries; /* files, and the sessions they list */
     uint64_t passes;

@@ -177,7 +177,7 @@ static int record_at(struct walk *walk, uint64_t offset, uint64_t place, uint64_
 /* The record, where its header names a session that could be one, else NULL. */
 static const struct log_record *if_plausible(const struct log_record *record)
 {
-    return record->session.p != NULL && core_id_valid(record->session) ? record : NULL;
+    return record->session.p != NULL && core_session_id_valid(record->session) ? record : NULL;
 }
 
 static int visit(struct verify *v, uint32_t number, uint64_t place, uint64_t offset,

@@ -478,7 +478,10 @@ static int end_of_life(struct verify *v, struct life *life)
     if (life->core == NULL)
         return fault_life(v, life, life->head,
                           "it lives, but neither its beginning nor a snapshot is there");
-    v->report->sessions++;
+    if (core_companion_id(life_id(life)))
+        v->report->companions++;
+    else
+        v->report->sessions++;
     return 0;
 }
 

@@ -88,9 +88,11 @@ describe('commands', () => {
     assert.deepEqual(state.labels, { b: '2' });
     assert.deepEqual(Object.keys(state.agents), ['ann', 'cat']);
     assert.deepEqual(state.agents.ann,
-      { description: 'plans', status: 'working', note: 'on it', priority: -2, labels: { x: 'y' } });
+      { description: 'plans', status: 'working', note: 'on it', priority: -2, labels: { x: 'y' },
+        lease_s: null, wake: null });
     assert.deepEqual(state.agents.cat,
-      { description: null, status: 'idle', note: null, priority: 0, labels: {} });
+      { description: null, status: 'idle', note: null, priority: 0, labels: {}, lease_s: null,
+        wake: null });
     const { thread, participants, ...t7 } = state.threads.t7;
     assert.deepEqual(t7, { name: 'Plan', creator: 'ann', status: 'closed', summary: 'agreed',
       older: 2, messages: [] });
@@ -115,7 +117,7 @@ describe('commands', () => {
     await server.command(sid, { type: 'agent.register', agent: 'ann', labels: { d: '4' } });
     assert.deepEqual((await server.view(sid)).state.agents.ann,
       { description: 'd', status: 'question', note: 'n', priority: 3,
-        labels: { a: '1', c: '3', d: '4' } });
+        labels: { a: '1', c: '3', d: '4' }, lease_s: null, wake: null });
     await server.command(sid,
       { type: 'agent.update', agent: 'ann', note: null, description: null });
     const { note, description, status } = (await server.view(sid)).state.agents.ann;

@@ -162,6 +162,9 @@ static inline void set_text(struct generator *g, const struct core_field_spec *s
                             const struct core_session *s, struct str *at)
 {
     static const char *const values[] = {"{}", "[1,\"\\u0001\"]", "\"\\\\\"", "12.5", "true"};
+    static const char *const urls[] = {"http://a.example/", "https://[::1]:8443/x?y=\"z\"",
+                                       "http://b", "http://u@c/"};
+    static const char *const breakers[] = {"open", "closed"};
     switch (spec->field) {
     case CORE_FIELD_THREAD:
         *at = a_thread(g);
@@ -176,6 +179,12 @@ static inline void set_text(struct generator *g, const struct core_field_spec *s
         break;
     case CORE_FIELD_DATA:
         *at = str_of(values[below(g, 5)]);
+        break;
+    case CORE_FIELD_URL:
+        *at = str_of(urls[percent(g, 5) ? 3 : below(g, 3)]);
+        break;
+    case CORE_FIELD_BREAKER:
+        *at = percent(g, 95) ? str_of(breakers[below(g, 2)]) : a_text(g, 1);
         break;
     default:
         *at = spec->kind == KIND_ID ? an_agent(g)
@@ -213,10 +222,14 @@ static inline void set_field(struct generator *g, const struct core_field_spec *
         f->priority = (int64_t)below(g, 5) - 2;
         break;
     case KIND_U64:
+        if (spec->field == CORE_FIELD_LEASE_S) {
+            f->lease_s = percent(g, 98) ? below(g, 3) : UINT64_C(1) << 40;
+            break;
+        }
         *(uint64_t *)at = core_session_seq(s) + 2 - below(g, 12) % (core_session_seq(s) + 3);
         break;
     case KIND_BOOL:
-        f->history = percent(g, 50);
+        *(bool *)at = percent(g, 50);
         break;
     default:
         if (spec->field == CORE_FIELD_CURSOR)
@@ -234,7 +247,7 @@ static inline enum core_type a_type(struct generator *g, const struct core_sessi
         [CORE_AGENT_UPDATE] = 8,   [CORE_AGENT_LEAVE] = 1,    [CORE_THREAD_CREATE] = 12,
         [CORE_THREAD_ADD] = 12,    [CORE_THREAD_REMOVE] = 6,  [CORE_THREAD_CLOSE] = 2,
         [CORE_MESSAGE_SEND] = 60,  [CORE_THREAD_READ] = 16,   [CORE_INBOX_ACK] = 20,
-        [CORE_SESSION_FORK] = 2,
+        [CORE_SESSION_FORK] = 2,   [CORE_AGENT_WAKE] = 8,     [CORE_AGENT_WAKE_REPORT] = 6,
     };
     if (core_session_seq(s) == 0 && percent(g, 70))
         return CORE_SESSION_CREATE;
@@ -278,6 +291,13 @@ static inline void a_command(struct generator *g, const struct core_session *s,
         uint32_t chance = field->flags & FIELD_REQUIRED ? 998 : 400;
         if (below(g, 1000) < chance)
             set_field(g, field, s, &command->f);
+    }
+    if (command->type == CORE_AGENT_UPDATE && percent(g, 30)) { /* the lease's own */
+        struct core_fields f = {.given = UINT64_C(1) << CORE_FIELD_AGENT | UINT64_C(1)
+                                                                               << CORE_FIELD_LAPSED,
+                                .agent = an_agent(g),
+                                .lapsed = percent(g, 50)};
+        command->f = f;
     }
 }
 

@@ -38,6 +38,7 @@ struct run {
     char threads[THREADS][CORE_ID_BYTES + 1];
     uint64_t joined[THREADS][AGENTS]; /* 0: does not take part */
     struct answer answers[ANSWERS];
+    uint64_t skip[COMMANDS]; /* of the query that is being made */
 };
 
 static int agent_number(struct str id)
@@ -149,6 +150,10 @@ static void model_applies(struct run *run, const struct core_event *event)
 static bool model_holds(const struct model_message *m, const struct core_inbox_query *query)
 {
     int agent = agent_number(query->agent);
+    for (uint32_t i = 0; i < query->skip_n; i++) {
+        if (query->skip[i] == m->seq)
+            return false;
+    }
     return m->unread[agent] && (!query->mentions || m->mentions[agent]) &&
            (query->from.p == NULL || m->sender == agent_number(query->from));
 }
@@ -216,6 +221,13 @@ static struct core_inbox_query a_query(struct run *run)
     query.mentions = percent(&run->g, 30);
     if (percent(&run->g, 30))
         query.from = an_agent(&run->g);
+    if (percent(&run->g, 70))
+        return query;
+    query.skip = run->skip;
+    for (uint32_t i = 0; i < run->messages_n; i++) {
+        if (percent(&run->g, 30))
+            run->skip[query.skip_n++] = run->messages[i].seq;
+    }
     return query;
 }
 

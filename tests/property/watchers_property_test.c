@@ -252,7 +252,7 @@ static void on_notice(void *ctx, uint64_t feed, enum mailbox_notice notice)
 
 static bool drain(struct front *front, unsigned max)
 {
-    struct mailbox_handlers handlers = {front, on_reply, on_frame, on_notice};
+    struct mailbox_handlers handlers = {front, on_reply, on_frame, on_notice, NULL};
     return mailbox_drain(front->mailbox, &handlers, max) != 0;
 }
 
@@ -441,7 +441,11 @@ static bool at_rest(const struct history_run *run)
     for (unsigned i = 0; i < SHARDS; i++) {
         rest = rest && watched_frontend_rests(run->fronts[i].frontend) &&
                shard_idle(run->stage.shards[i]) && !shard_pending(run->stage.shards[i]) &&
-               io_fake_count(run->stage.fakes[i]) == 0;
+               io_fake_count(run->stage.fakes[i]) == 0 &&
+               !mailbox_pending(run->fronts[i].mailbox) &&
+               mailbox_errands(run->fronts[i].mailbox) == 0;
+        for (unsigned f = 0; f < SHARDS; f++)
+            rest = rest && run->stage.shards[i]->outboxes[f].first == NULL;
     }
     for (unsigned i = 0; i < CLIENTS; i++)
         rest = rest && !may_fill(&run->clients[i]);

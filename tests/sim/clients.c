@@ -471,6 +471,18 @@ static void act_inbox(struct clients *clients)
         send_inbox(clients);
 }
 
+static void fill_touch(struct clients *clients, struct request *request, struct op *op)
+{
+    static const char *const agents[] = {"ada", "bob", "cy", "dee"};
+    (void)op;
+    request->agent = in_request(request, sim_str(agents[rng_below(clients->rng, 4)]));
+}
+
+static void act_touch(struct clients *clients)
+{
+    send_read(clients, REQUEST_TOUCH, fill_touch);
+}
+
 static void act_list(struct clients *clients)
 {
     send_to_shard(clients, REQUEST_LIST);
@@ -495,7 +507,7 @@ void clients_act(struct clients *clients)
         {habits->proof, act_proof},       {habits->events, act_events},
         {habits->messages, act_messages}, {habits->inbox, act_inbox},
         {habits->list, act_list},         {habits->follow, feeds_act},
-        {habits->status, act_status},
+        {habits->status, act_status},     {habits->touch, act_touch},
     };
     uint32_t sum = 0;
     unsigned at = 0;
@@ -544,6 +556,6 @@ static void on_notice(void *ctx, uint64_t feed, enum mailbox_notice notice)
 
 unsigned clients_drain(struct clients *clients, unsigned frontend, unsigned max)
 {
-    const struct mailbox_handlers handlers = {clients, on_reply, on_frame, on_notice};
+    const struct mailbox_handlers handlers = {clients, on_reply, on_frame, on_notice, NULL};
     return mailbox_drain(&clients->world->mailboxes[frontend], &handlers, max);
 }

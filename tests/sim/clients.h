@@ -20,7 +20,7 @@ enum { CLIENTS_FEEDS = 4, CLIENTS_WAITS = 16, FEED_EARLY_MAX = 4096 };
 struct client_habits {
     unsigned sessions, forks; /* how many ids of each kind */
     uint32_t command, batch, again, delete, fork, view, past, diff, proof, events, messages, inbox,
-        list, follow, status;
+        list, follow, status, touch;
     uint32_t key_percent, expected_percent;
     uint32_t outstanding_max;
 };

@@ -93,6 +93,33 @@ static void message(struct generator *g, struct core_command *command)
     }
 }
 
+static void set_lease(struct generator *g, struct core_command *command)
+{
+    if (!g->attended || rng_percent(g->rng, 60))
+        return;
+    command->f.lease_s = rng_percent(g->rng, 20) ? 0 : rng_between(g->rng, 1, 4);
+    give(command, CORE_FIELD_LEASE_S);
+}
+
+static void wake(struct generator *g, struct core_command *command)
+{
+    static const char *const urls[] = {"http://a.example/", "https://b.example/hook"};
+    command->f.agent = an_agent(g);
+    give(command, CORE_FIELD_AGENT);
+    give(command, CORE_FIELD_URL);
+    if (rng_percent(g->rng, 15))
+        return;
+    command->f.url = sim_str(urls[rng_below(g->rng, 2)]);
+    if (rng_percent(g->rng, 50)) {
+        command->f.only_mentions = rng_percent(g->rng, 70);
+        give(command, CORE_FIELD_ONLY_MENTIONS);
+    }
+    if (rng_percent(g->rng, 50)) {
+        command->f.sealed = STR("sealed");
+        give(command, CORE_FIELD_SEALED);
+    }
+}
+
 static void update(struct generator *g, struct core_command *command)
 {
     command->f.agent = an_agent(g);
@@ -103,6 +130,7 @@ static void update(struct generator *g, struct core_command *command)
         command->f.note = a_text(g, 60);
         give(command, CORE_FIELD_NOTE);
     }
+    set_lease(g, command);
 }
 
 static void register_agent(struct generator *g, struct core_command *command, uint64_t step)
@@ -113,6 +141,7 @@ static void register_agent(struct generator *g, struct core_command *command, ui
         command->f.description = a_text(g, 100);
         give(command, CORE_FIELD_DESCRIPTION);
     }
+    set_lease(g, command);
 }
 
 static void create_thread(struct generator *g, struct core_command *command)
@@ -155,7 +184,7 @@ static enum core_type a_type(struct generator *g, const struct id *id, uint64_t 
         [CORE_SESSION_CREATE] = 2, [CORE_SESSION_UPDATE] = 4, [CORE_AGENT_REGISTER] = 6,
         [CORE_AGENT_UPDATE] = 15,  [CORE_AGENT_LEAVE] = 1,    [CORE_THREAD_CREATE] = 4,
         [CORE_THREAD_ADD] = 6,     [CORE_THREAD_REMOVE] = 2,  [CORE_MESSAGE_SEND] = 50,
-        [CORE_THREAD_READ] = 8,    [CORE_INBOX_ACK] = 8,
+        [CORE_THREAD_READ] = 8,    [CORE_INBOX_ACK] = 8,      [CORE_AGENT_WAKE] = 8,
     };
     if (step == 0)
         return CORE_SESSION_CREATE;
@@ -168,6 +197,8 @@ static enum core_type a_type(struct generator *g, const struct id *id, uint64_t 
     for (;;) {
         enum core_type type = (enum core_type)rng_below(g->rng, CORE_TYPE_COUNT);
         if (type == CORE_INBOX_ACK && (id->cursors[0][0] == '\0' || id->cursors[1][0] == '\0'))
+            continue;
+        if (type == CORE_AGENT_WAKE && !g->attended)
             continue;
         if (rng_below(g->rng, 50) < weights[type])
             return type;
@@ -214,6 +245,9 @@ void generate_command(struct generator *g, const struct id *id, uint64_t step,
         break;
     case CORE_INBOX_ACK:
         acknowledge(g, id, command);
+        break;
+    case CORE_AGENT_WAKE:
+        wake(g, command);
         break;
     default:
         break;

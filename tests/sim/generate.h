@@ -13,6 +13,7 @@ struct generator {
     struct arena *arena;    /* where strings go */
     uint32_t content_bytes; /* the longest message */
     uint32_t ttl_percent;   /* of new sessions */
+    bool attended;          /* agents get leases and wake targets */
 };
 
 /* `step` counts the commands of this session so far: the first ones set the scene. */

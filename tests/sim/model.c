@@ -37,6 +37,17 @@ const struct core_limits *model_core_limits(const struct model *model)
     return &model->limits.core;
 }
 
+/* Before the first life is folded: it seeds the tables of states, too. */
+void model_set_seed(struct model *model, uint64_t hash_seed)
+{
+    for (unsigned i = 0; i < model->ids_n; i++) {
+        for (unsigned j = 0; j < model->ids[i]->lives_n; j++)
+            assert(model->ids[i]->lives[j]->core == NULL ||
+                   model->limits.core.hash_seed == hash_seed);
+    }
+    model->limits.core.hash_seed = hash_seed;
+}
+
 bool model_history_may_go(const struct model *model)
 {
     return model->limits.history_may_go;
@@ -443,6 +454,31 @@ static void check_pending(struct life *life)
     }
 }
 
+/* What the shard says by itself: of a lease, or of a target's breaker. */
+static bool own_command(struct str json, struct core_command *command)
+{
+    struct str type = text_string(json, "type"), why = text_string(json, "why");
+    bool lease = str_equal(type, STR("agent.updated")) &&
+                 str_equal(text_string(json, "cause"), STR("lease"));
+    if (!lease && !str_equal(type, STR("agent.wake_reported")))
+        return false;
+    *command = (struct core_command){.type = lease ? CORE_AGENT_UPDATE : CORE_AGENT_WAKE_REPORT};
+    command->f.agent = text_string(json, "agent");
+    command->f.given = UINT64_C(1) << CORE_FIELD_AGENT;
+    if (lease) {
+        command->f.cause = STR("lease");
+        command->f.lapsed = str_equal(text_string(json, "status"), STR("offline"));
+        command->f.given |= UINT64_C(1) << CORE_FIELD_CAUSE | UINT64_C(1) << CORE_FIELD_LAPSED;
+        return true;
+    }
+    command->f.breaker = text_string(json, "breaker");
+    command->f.given |= UINT64_C(1) << CORE_FIELD_BREAKER;
+    command->f.why = why;
+    if (why.p != NULL)
+        command->f.given |= UINT64_C(1) << CORE_FIELD_WHY;
+    return true;
+}
+
 /* The command behind an event that the model is about to fold: a fork's beginning has none that a
  * client has sent. */
 static bool fold_command(struct model *model, struct life *life, struct str json,
@@ -457,6 +493,8 @@ static bool fold_command(struct model *model, struct life *life, struct str json
         *command = model->commands[*number - 1]->command;
         return true;
     }
+    if (own_command(json, command))
+        return true;
     if (life->parent == NULL || life->n != life->at)
         return false;
     *command = (struct core_command){.type = CORE_SESSION_FORK};
@@ -528,6 +566,35 @@ static void fold_one(struct model *model, struct life *life, struct str json)
                       (unsigned long long)life->n + 1, life->id->text, life->epoch, SIM_STR(json),
                       SIM_STR(buf_str(&model->text)));
     fold_keep(model, life, &event, json, number);
+}
+
+bool model_is_own(const struct life *life, uint64_t seq)
+{
+    const struct model_event *event = &life->events[seq - 1];
+    return event->command == 0 &&
+           (event->type == CORE_AGENT_UPDATE || event->type == CORE_AGENT_WAKE_REPORT);
+}
+
+uint64_t model_newest_unread(struct model *model, const struct life *life, struct str agent,
+                             bool mentions)
+{
+    struct core_inbox_query query = {
+        .agent = agent, .mentions = mentions, .limit = 1000000, .bare = true};
+    struct core_inbox inbox;
+    core_inbox_begin(&inbox, &query);
+    for (uint64_t seq = 1; seq <= life->n; seq++) {
+        struct str bytes = life->events[seq - 1].bytes;
+        struct core_event event;
+        if (core_event_decode(&bytes, &model->scratch, &event) != 0)
+            sim_violation("fold", "event %llu cannot be decoded", (unsigned long long)seq);
+        event.seq = seq;
+        if (event.type == CORE_MESSAGE_SEND)
+            core_inbox_offer(life->core, &inbox, &event);
+        arena_reset(&model->scratch);
+    }
+    uint64_t newest = inbox.newest_seq;
+    core_inbox_free(&inbox);
+    return newest;
 }
 
 static void fold(struct model *model, struct life *life)

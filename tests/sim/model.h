@@ -25,6 +25,8 @@
  *
  * and by run.c
  *
+ *     lease           in the end, agents whose lease has run out are offline
+ *     wake            in the end, who has a target has been told of its newest unread message
  *     pins            as many pins are held after a start as there are forks that need one
  *     verify          `atoll verify` finds no fault in what is whole, nor in a backup of it
  */
@@ -147,6 +149,8 @@ struct model *model_new(const struct model_limits *limits);
 struct arena *model_arena(struct model *model);
 const struct core_limits *model_core_limits(const struct model *model);
 
+/* The data directory's, once there is one: of it depends what a wake target's realm is. */
+void model_set_seed(struct model *model, uint64_t hash_seed);
 bool model_history_may_go(const struct model *model);
 struct id *model_id(struct model *model, const char *text); /* found or made */
 unsigned model_ids(const struct model *model);
@@ -189,6 +193,12 @@ void model_ended(struct model *model, struct life *life);
 
 /* The state after `seq`, folded anew: the caller frees. NULL where it is not known. */
 struct core_session *model_state_at(struct model *model, const struct life *life, uint64_t seq);
+/* Seq of the newest message, as far as that is known, that is unread for the agent, and where asked
+ * for mentions it; 0: there is none. */
+uint64_t model_newest_unread(struct model *model, const struct life *life, struct str agent,
+                             bool mentions);
+/* Whether an event that is folded was made by the shard itself. */
+bool model_is_own(const struct life *life, uint64_t seq);
 /* How many forks are there, or were and are needed by others: so many pins there must be. */
 unsigned model_pins(const struct model *model);
 

@@ -29,7 +29,17 @@ struct profile {
     uint32_t crash_percent, stop_percent, start_crash_percent, rot_percent, full_percent;
     uint32_t deaf_percent, jump_percent, power_percent, resize_percent;
     uint32_t ttl_percent, backup_percent;
+    uint32_t leap_percent; /* that seconds go by at once, in ten thousand steps */
     bool history_may_go;
+    bool attended; /* there are leases and wake targets */
+};
+
+enum { REACHED_MAX = 256 };
+
+/* The newest message that an agent was told of. */
+struct reached {
+    char session[CORE_ID_BYTES + 1], epoch[CORE_EPOCH_BYTES + 1], agent[CORE_ID_BYTES + 1];
+    uint64_t seq;
 };
 
 struct run {
@@ -44,6 +54,8 @@ struct run {
     bool rotten;
     unsigned jobs_left;     /* until the crash point is set into one (each counts at every step) */
     uint64_t faults_before; /* when this process began */
+    struct reached reached[REACHED_MAX]; /* by this process */
+    unsigned reached_n;
     struct run_figures *figures;
 };
 
@@ -145,6 +157,11 @@ static void draw_profile(struct rng *rng, struct profile *profile)
         profile->rot_percent = 0; /* the last batches that were not synced are no torn tail */
     }
     profile->resize_percent = sometimes(rng, 60, 60);
+    profile->attended = rng_percent(rng, 50);
+    if (profile->attended) {
+        profile->leap_percent = rng_between(rng, 0, 200);
+        profile->habits.touch = sometimes(rng, 50, 4);
+    }
 }
 
 /* ---- time */
@@ -212,6 +229,10 @@ static void step(struct run *run)
         advance(run, (uint64_t)rng_below(rng, 2000000));
         break;
     }
+    if (rng_once_in(rng, 6))
+        world_step_courier(world);
+    if (rng_below(rng, 10000) < run->profile.leap_percent)
+        advance(run, UINT64_C(1000000) * rng_between(rng, 50, 3000));
     if (rng_below(rng, 1000) < run->profile.deaf_percent)
         run->clients.deaf[at] = !run->clients.deaf[at];
     if (rng_below(rng, 5000) < run->profile.jump_percent)
@@ -232,6 +253,7 @@ static bool settle(struct run *run)
                 more = true;
             more = clients_drain(&run->clients, i, 1000) != 0 || more;
         }
+        more = world_step_courier(world) || more;
         if (is_over(run))
             return false;
         run->clients.was_full = run->clients.was_full || disk_was_full(run->disk);
@@ -357,6 +379,13 @@ static bool audit_id(struct run *run, struct id *id)
                       (unsigned long long)op->seq, (unsigned long long)life->shown);
     if (!audit_events(run, id, life, op->seq))
         return false;
+    while (life->n > op->seq && model_is_own(life, op->seq + 1)) { /* it came just now */
+        op = ask(run, REQUEST_VIEW, id, NULL, 0, 0);
+        if (op == NULL)
+            return false;
+        if (op->error != 0)
+            return true;
+    }
     if (life->n > op->seq)
         sim_violation("shown", "%s-%s stands at %llu, and has had %llu events", id->text,
                       life->epoch, (unsigned long long)op->seq, (unsigned long long)life->n);
@@ -419,6 +448,95 @@ static bool audit(struct run *run, bool after_start)
     return true;
 }
 
+/* ---- leases and calls */
+
+static struct reached *reached_find(struct run *run, struct str session, struct str epoch,
+                                    struct str agent)
+{
+    for (unsigned i = 0; i < run->reached_n; i++) {
+        struct reached *at = &run->reached[i];
+        if (str_equal(sim_str(at->session), session) && str_equal(sim_str(at->epoch), epoch) &&
+            str_equal(sim_str(at->agent), agent))
+            return at;
+    }
+    return NULL;
+}
+
+/* A call speaks of what is committed: it has been shown. */
+static void reached(void *ctx, const struct wake_order *order)
+{
+    struct run *run = ctx;
+    char id_text[CORE_ID_BYTES + 1], epoch[CORE_EPOCH_BYTES + 1];
+    snprintf(id_text, sizeof(id_text), "%.*s", SIM_STR(order->session));
+    snprintf(epoch, sizeof(epoch), "%.*s", SIM_STR(order->epoch));
+    struct id *id = model_id(run->model, id_text);
+    model_shown(model_life(run->model, id, epoch), order->seq);
+    struct reached *at = reached_find(run, order->session, order->epoch, order->agent);
+    if (at == NULL) {
+        assert(run->reached_n < REACHED_MAX);
+        at = &run->reached[run->reached_n++];
+        *at = (struct reached){0};
+        memcpy(at->session, id_text, sizeof(id_text));
+        memcpy(at->epoch, epoch, sizeof(epoch));
+        snprintf(at->agent, sizeof(at->agent), "%.*s", SIM_STR(order->agent));
+    }
+    if (order->seq > at->seq)
+        at->seq = order->seq;
+    sim_trace("  %s of %s is told of %llu", at->agent, id_text, (unsigned long long)order->seq);
+}
+
+static void check_attended(struct run *run, const struct life *life,
+                           const struct core_attended *agent)
+{
+    if (agent->lease_s != 0 && !agent->offline)
+        sim_violation("lease", "%.*s of %s-%s has a lease of %llu s and is not offline",
+                      SIM_STR(agent->agent), life->id->text, life->epoch,
+                      (unsigned long long)agent->lease_s);
+    if (agent->url.p == NULL)
+        return;
+    const struct reached *told =
+        reached_find(run, sim_str(life->id->text), sim_str(life->epoch), agent->agent);
+    if (agent->inherited && (told != NULL || !agent->open))
+        sim_violation("wake", "%.*s of %s-%s has the target of another life, and %s",
+                      SIM_STR(agent->agent), life->id->text, life->epoch,
+                      told != NULL ? "was called" : "that is not said");
+    uint64_t newest = model_newest_unread(run->model, life, agent->agent, agent->only_mentions);
+    if (run->profile.history_may_go) /* and with it messages that nobody has read */
+        return;
+    if (!agent->inherited && newest > (told != NULL ? told->seq : 0))
+        sim_violation("wake", "%.*s of %s-%s was not told of %llu, but of %llu",
+                      SIM_STR(agent->agent), life->id->text, life->epoch,
+                      (unsigned long long)newest,
+                      (unsigned long long)(told != NULL ? told->seq : 0));
+    if (!agent->inherited && newest != 0 && agent->open)
+        sim_violation("wake", "the breaker of %.*s of %s-%s is open, and it was reached",
+                      SIM_STR(agent->agent), life->id->text, life->epoch);
+}
+
+/* Nobody does anything any more, and hours go by; in the end every call reaches its target. */
+static bool rest_for_hours(struct run *run)
+{
+    enum { REST_S = 2 * 60 * 60, PIECE_S = 20 };
+    for (unsigned s = 0; s < REST_S; s += PIECE_S) {
+        run->world->courier.reliable = s > REST_S / 2;
+        advance(run, UINT64_C(1000000000) * PIECE_S);
+        if (!settle(run))
+            return false;
+    }
+    if (!audit(run, true)) /* only now: so far nobody has asked for any session */
+        return false;
+    for (unsigned i = 0; i < model_ids(run->model); i++) {
+        const struct life *life = model_current(model_nth_id(run->model, i));
+        struct core_attended agent;
+        if (life == NULL || life->core == NULL || life->unknown_before ||
+            core_session_closed(life->core))
+            continue;
+        for (uint32_t at = 0; core_attended_next(life->core, &at, &agent);)
+            check_attended(run, life, &agent);
+    }
+    return true;
+}
+
 /* ---- starting */
 
 static void disk_back(struct run *run, bool power)
@@ -472,6 +590,12 @@ static void start(struct run *run)
         int result = world_start(run->world, run->disk, rng, &run->clock, &profile->world);
         run->figures->lives++;
         if (result == 0 && !disk_is_dead(run->disk)) {
+            uint64_t seed;
+            memcpy(&seed, datadir_hash_key(run->world->dir), sizeof(seed));
+            model_set_seed(run->model, seed);
+            run->reached_n = 0;
+            run->world->courier.reached = reached;
+            run->world->courier.ctx = run;
             clients_attach(&run->clients, run->world);
             return;
         }
@@ -716,6 +840,7 @@ void run_seed(uint64_t seed, struct run_figures *figures)
         .generator = {.rng = &run->client_rng,
                       .arena = model_arena(run->model),
                       .ttl_percent = run->profile.ttl_percent,
+                      .attended = run->profile.attended,
                       .content_bytes = rng_percent(&run->chance, 70) ? 300 : 3000},
         .latest_wall_ms = run->clock.wall_ms,
     };
@@ -727,7 +852,7 @@ void run_seed(uint64_t seed, struct run_figures *figures)
     disk_set_budget(run->disk, UINT64_MAX);
     start(run);
     run->clients.read_faults = run->clients.was_full = false;
-    if (!audit(run, true) || !stop(run))
+    if (!(run->profile.attended ? rest_for_hours(run) : audit(run, true)) || !stop(run))
         sim_violation("refused", "the last process does not stop cleanly");
     figures->faults = disk_faults_n(run->disk);
     figures->digest = disk_digest(run->disk);

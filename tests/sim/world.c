@@ -34,6 +34,61 @@ static void pause_ms(void *ctx, unsigned ms)
     ((struct sim_clock *)ctx)->now_ns += (uint64_t)ms * 1000000;
 }
 
+/* ---- the courier */
+
+static bool courier_post(void *ctx, struct wake_order *order)
+{
+    struct world_courier *courier = ctx;
+    if (courier->out_n + courier->back_n == WORLD_ORDERS_MAX)
+        return false;
+    courier->out[courier->out_n++] = order;
+    return true;
+}
+
+static struct wake_order *courier_done(void *ctx, unsigned shard)
+{
+    struct world_courier *courier = ctx;
+    for (unsigned i = 0; i < courier->back_n; i++) {
+        struct wake_order *order = courier->back[i];
+        if (order->shard == shard) {
+            courier->back[i] = courier->back[--courier->back_n];
+            return order;
+        }
+    }
+    return NULL;
+}
+
+/* Answers are lost, too: then the target has been reached, and the shard hears of a failure. */
+static enum wake_outcome courier_call(struct world_courier *courier, const struct wake_order *order)
+{
+    uint32_t chance = courier->reliable ? 0 : rng_below(courier->rng, 100);
+    if (chance < 65 && courier->reached != NULL)
+        courier->reached(courier->ctx, order);
+    return chance < 50 ? WAKE_DELIVERED : chance < 90 ? WAKE_FAILED : WAKE_REFUSED;
+}
+
+bool world_step_courier(struct world *world)
+{
+    struct world_courier *courier = &world->courier;
+    if (courier->out_n == 0)
+        return false;
+    unsigned at = rng_below(courier->rng, courier->out_n);
+    struct wake_order *order = courier->out[at];
+    courier->out[at] = courier->out[--courier->out_n];
+    order->outcome = courier_call(courier, order);
+    snprintf(order->why, sizeof(order->why), "nobody was there");
+    courier->back[courier->back_n++] = order;
+    return true;
+}
+
+static void courier_end(struct world_courier *courier)
+{
+    while (courier->out_n != 0)
+        wake_order_free(courier->out[--courier->out_n]);
+    while (courier->back_n != 0)
+        wake_order_free(courier->back[--courier->back_n]);
+}
+
 /* ---- start */
 
 static int open_directory(struct world *world)
@@ -63,6 +118,7 @@ static int recover(struct world *world)
             .settings = &world->options.settings,
             .failed = &world->failed,
             .full = &world->full,
+            .courier = &world->courier.ops,
         };
         result = shard_new(&options, &world->shards[i], world->error, sizeof(world->error));
     }
@@ -108,6 +164,8 @@ int world_start(struct world *world, struct disk *disk, struct rng *rng, struct 
     *world = (struct world){.disk = disk, .rng = rng, .clock = clock, .options = *options};
     the_clock = clock;
     the_rng = rng;
+    world->courier = (struct world_courier){.rng = rng};
+    world->courier.ops = (struct wake_courier){&world->courier, courier_post, courier_done};
     world->n = options->shards;
     for (unsigned i = 0; i < world->n; i++)
         world->ios[i] = simio_new(disk, rng, clock);
@@ -190,5 +248,6 @@ void world_close(struct world *world)
     }
     datadir_close(world->dir, clean);
     rings_free(world->rings);
+    courier_end(&world->courier);
     free((char *)(uintptr_t)atomic_load(&world->failed));
 }

@@ -15,7 +15,7 @@
 #include "tests/sim/disk.h"
 #include "tests/sim/simio.h"
 
-enum { WORLD_SHARDS_MAX = 3 };
+enum { WORLD_SHARDS_MAX = 3, WORLD_ORDERS_MAX = 24 };
 
 struct world_options {
     unsigned shards;
@@ -23,6 +23,18 @@ struct world_options {
     enum log_durability durability;
     struct shard_settings settings;
     const struct core_limits *limits;
+};
+
+/* Whom calls to agents go to, and how: it forgets what it has when the process ends. */
+struct world_courier {
+    struct wake_courier ops;
+    struct rng *rng;
+    bool reliable; /* every call reaches its target, and that is heard */
+    struct wake_order *out[WORLD_ORDERS_MAX], *back[WORLD_ORDERS_MAX];
+    unsigned out_n, back_n; /* together at most WORLD_ORDERS_MAX */
+    /* A call has reached its target; the shard may or may not hear of that. */
+    void (*reached)(void *ctx, const struct wake_order *order);
+    void *ctx;
 };
 
 struct world {
@@ -39,6 +51,7 @@ struct world {
     bool stopping[WORLD_SHARDS_MAX], stopped[WORLD_SHARDS_MAX];
     _Atomic(const char *) failed;
     _Atomic uint64_t full;
+    struct world_courier courier; /* `reached` is set after world_start */
     char error[1024]; /* of a start that failed */
 };
 
@@ -50,6 +63,8 @@ int world_start(struct world *world, struct disk *disk, struct rng *rng, struct 
 bool world_turn(struct world *world, unsigned shard);
 /* A piece of what the io of a shard has to do. False: there is nothing. */
 bool world_step_io(struct world *world, unsigned shard);
+/* One of the calls under way ends in some way. False: there is none. */
+bool world_step_courier(struct world *world);
 /* Nothing is under way anywhere but in the frontends. */
 bool world_idle(const struct world *world);
 /* Frontends have drained: goes on stopping, a turn for each shard; true: all have stopped. */

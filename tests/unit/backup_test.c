@@ -49,7 +49,8 @@ static int set_up_source(void **state)
 static void remove_copy(struct source *s)
 {
     struct scratch copy;
-    snprintf(copy.path, sizeof(copy.path), "%s", s->to);
+    int n = snprintf(copy.path, sizeof(copy.path), "%s", s->to);
+    assert_true(n > 0 && (size_t)n < sizeof(copy.path));
     if (file_exists(s->to))
         scratch_remove(&copy);
 }

@@ -369,6 +369,23 @@ static void keys_outlive_a_restart(void **state)
     call_free(none);
 }
 
+static void derived_keys_belong_to_the_directory_and_to_a_purpose(void **state)
+{
+    struct rig *rig = *state;
+    uint8_t one[CLUSTER_KEY_BYTES], two[CLUSTER_KEY_BYTES], again[CLUSTER_KEY_BYTES];
+    cluster_derive_key(rig->cluster, "one purpose", one);
+    cluster_derive_key(rig->cluster, "two purposes", two);
+    assert_memory_not_equal(one, two, sizeof(one));
+    rig_restart(rig, 2);
+    cluster_derive_key(rig->cluster, "one purpose", again);
+    assert_memory_equal(one, again, sizeof(one));
+    struct rig other;
+    rig_open(&other, 1, io_kind);
+    cluster_derive_key(other.cluster, "one purpose", again);
+    assert_memory_not_equal(one, again, sizeof(one));
+    rig_close(&other);
+}
+
 /* All leave in one turn: the shard sees the later ones while the first is not on disk. */
 static void a_second_one_waits_for_the_first_that_is_in_flight(void **state)
 {
@@ -543,6 +560,7 @@ int main(int argc, char **argv)
         TEST(a_batch_with_a_key_is_answered_again_as_a_whole, open_three),
         TEST(each_command_of_a_batch_may_have_a_key_of_its_own, open_three),
         TEST(keys_outlive_a_restart, open_three),
+        TEST(derived_keys_belong_to_the_directory_and_to_a_purpose, open_one),
         TEST(a_second_one_waits_for_the_first_that_is_in_flight, open_three),
         TEST(a_command_may_expect_where_the_session_stands, open_three),
         TEST(the_key_is_looked_at_before_the_expected_seq, open_three),

@@ -143,10 +143,14 @@ static inline void read_value(struct arena *a, const struct core_field_spec *spe
     f->given |= UINT64_C(1) << spec->field;
 }
 
-/* session.fork has no name for those outside. */
+/* Also those that have no name for those outside. */
 static inline enum core_type command_named(struct str name)
 {
-    return str_equal(name, STR("session.fork")) ? CORE_SESSION_FORK : core_type_of_command(name);
+    if (str_equal(name, STR("session.fork")))
+        return CORE_SESSION_FORK;
+    if (str_equal(name, STR("agent.wake_report")))
+        return CORE_AGENT_WAKE_REPORT;
+    return core_type_of_command(name);
 }
 
 static inline void read_command(struct arena *a, const char *line, struct core_command *command)

@@ -305,7 +305,8 @@ static void agents_come_change_and_go(void **state)
                 "{\"op\":\"replace\",\"path\":\"/agents/ada/priority\",\"value\":2},"
                 "{\"op\":\"add\",\"path\":\"/agents/ada/labels/a\",\"value\":\"1\"},"
                 "{\"op\":\"add\",\"path\":\"/agents/dan\",\"value\":{\"description\":null,"
-                "\"status\":\"idle\",\"note\":null,\"priority\":0,\"labels\":{}}}]");
+                "\"status\":\"idle\",\"note\":null,\"priority\":0,\"labels\":{},"
+                "\"lease_s\":null,\"wake\":null}}]");
     core_session_free(before);
 }
 

@@ -72,7 +72,8 @@ static void a_view_of_parts_keeps_the_roots_shape(void **state)
                  ROOT "\"a/b\":\"1\",\"c\":\"2\"" CREATED "\"agents\":{},\"threads\":{}}");
     expect_shown(w, "/agents/cy", false,
                  ROOT CREATED "\"agents\":{\"cy\":{\"description\":null,\"status\":\"idle\","
-                              "\"note\":null,\"priority\":0,\"labels\":{}}},\"threads\":{}}");
+                              "\"note\":null,\"priority\":0,\"labels\":{},\"lease_s\":null,"
+                              "\"wake\":null}},\"threads\":{}}");
     expect_shown(w, "/threads/general", true,
                  ROOT CREATED
                  "\"agents\":{},\"threads\":{\"general\":{\"name\":\"General\","
@@ -81,6 +82,21 @@ static void a_view_of_parts_keeps_the_roots_shape(void **state)
                  "\"older\":0,\"messages\":[{\"id\":\"m7\",\"seq\":7,"
                  "\"ts\":\"2026-01-02T03:04:05.678Z\",\"sender\":\"bob\","
                  "\"mentions\":[\"ada\"],\"reply_to\":null}]}}}");
+}
+
+static void the_outline_counts_messages_and_shows_none(void **state)
+{
+    struct world *w = *state;
+    const char *general = "/threads/general";
+    struct buf out = {0};
+    for (uint32_t i = 0; i < 5; i++) /* the window holds three */
+        expect_event(w, "message.send thread=general sender=bob content=x");
+    core_view_outline(w->s, parts_of(w, &general, 1), &out);
+    expect_text(&out, ROOT CREATED
+                "\"agents\":{},\"threads\":{\"general\":{\"name\":\"General\","
+                "\"creator\":\"ada\",\"status\":\"open\",\"summary\":null,\"participants\":"
+                "{\"ada\":{\"read\":5,\"taken\":[]},\"bob\":{\"read\":5,\"taken\":[]}},"
+                "\"older\":5,\"messages\":[]}}}");
 }
 
 static void the_compact_patch_lacks_content_and_data_alone(void **state)
@@ -121,6 +137,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(parts_have_what_lies_in_them_and_the_root_itself,
                                         setup_empty, teardown),
         cmocka_unit_test_setup_teardown(a_view_of_parts_keeps_the_roots_shape, setup_general,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(the_outline_counts_messages_and_shows_none, setup_small,
                                         teardown),
         cmocka_unit_test_setup_teardown(the_compact_patch_lacks_content_and_data_alone,
                                         setup_general, teardown),

@@ -94,10 +94,10 @@ static void a_new_agent_is_idle_and_blank(void **state)
     expect_event(w, "agent.register agent=dan labels=role:coder");
     expect_view(w, "/agents/dan",
                 "{\"description\":null,\"status\":\"idle\",\"note\":null,\"priority\":0,"
-                "\"labels\":{\"role\":\"coder\"}}");
+                "\"labels\":{\"role\":\"coder\"},\"lease_s\":null,\"wake\":null}");
     expect_patch(w, "[{\"op\":\"add\",\"path\":\"/agents/dan\",\"value\":{\"description\":null,"
                     "\"status\":\"idle\",\"note\":null,\"priority\":0,"
-                    "\"labels\":{\"role\":\"coder\"}}}]");
+                    "\"labels\":{\"role\":\"coder\"},\"lease_s\":null,\"wake\":null}}]");
 }
 
 static void registering_again_updates_what_is_given(void **state)
@@ -108,7 +108,8 @@ static void registering_again_updates_what_is_given(void **state)
     expect_event(w, "agent.register agent=dan labels=a:null,c:3");
     expect_view(w, "/agents/dan",
                 "{\"description\":\"first\",\"status\":\"working\",\"note\":\"busy\","
-                "\"priority\":0,\"labels\":{\"b\":\"2\",\"c\":\"3\"}}");
+                "\"priority\":0,\"labels\":{\"b\":\"2\",\"c\":\"3\"},"
+                "\"lease_s\":null,\"wake\":null}");
     expect_nothing(w, "agent.register agent=dan");
     expect_nothing(w, "agent.register agent=dan description=first labels=b:2,z:null");
     expect_event(w, "agent.register agent=dan description=null");
@@ -121,7 +122,7 @@ static void agent_update_changes_what_is_given(void **state)
     expect_event(w, "agent.update agent=ada status=question note=why priority=7 description=d");
     expect_view(w, "/agents/ada",
                 "{\"description\":\"d\",\"status\":\"question\",\"note\":\"why\",\"priority\":7,"
-                "\"labels\":{}}");
+                "\"labels\":{},\"lease_s\":null,\"wake\":null}");
     expect_event(w, "agent.update agent=ada note=null");
     expect_patch(w, "[{\"op\":\"replace\",\"path\":\"/agents/ada/note\",\"value\":null}]");
     expect_view(w, "/agents/ada/note", "null");

@@ -6,6 +6,7 @@
 
 #include "server/json.h"
 #include "server/router.h"
+#include "server/seal.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,6 +18,7 @@
 enum { MAX_COMMANDS = 50, MAX_BYTES = 200 * 1024 };
 
 static struct core_limits limits;
+static struct seal_key seal;
 static struct decoder *decoder;
 static struct request *request;
 static struct core_refusal why;
@@ -33,7 +35,10 @@ static int make_request(void **state)
     limits.max[CORE_LIMIT_PARTICIPANTS] = 20;
     limits.max[CORE_LIMIT_MENTIONS] = 2;
     decoder = decoder_new(&limits, MAX_COMMANDS, MAX_BYTES);
+    seal_key_init(&seal, (const uint8_t[SEAL_KEY_BYTES]){1});
+    decoder_seal_with(decoder, &seal);
     request = request_new();
+    request->session = STR("s1");
     return 0;
 }
 
@@ -237,7 +242,8 @@ static void what_is_decoded_outlives_the_next_body(void **state)
 
 #define TYPES                                                                                      \
     "session.create, session.update, session.close, agent.register, agent.update, agent.leave, "   \
-    "thread.create, thread.add, thread.remove, thread.close, message.send, thread.read, inbox.ack"
+    "thread.create, thread.add, thread.remove, thread.close, message.send, thread.read, "          \
+    "inbox.ack, agent.wake"
 #define SEND "{\"type\":\"message.send\",\"thread\":\"t\",\"sender\":\"a\",\"content\":\"c\""
 #define UPDATE "{\"type\":\"agent.update\",\"agent\":\"a\""
 #define ID_RULE "[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
@@ -505,7 +511,7 @@ static void a_rest_form_refuses_what_the_path_says(void **state)
     assert_int_equal(rest(CORE_AGENT_UPDATE, &preset, "{\"type\":\"agent.update\"}"), -1);
     assert_why(CORE_E_MALFORMED, "type",
                "unknown field \"type\": agent.update takes status, note, description, priority, "
-               "labels, trace, cause, expected_seq, key");
+               "labels, lease_s, trace, cause, expected_seq, key");
     assert_int_equal(rest(CORE_AGENT_UPDATE, &preset, "[]"), -1);
     assert_why(CORE_E_MALFORMED, NULL, "the body must be an object");
     preset.agent = STR("no/id");
@@ -747,6 +753,105 @@ static void only_messages_of_many_name_their_session(void **state)
         "key");
 }
 
+/* ---- secrets */
+
+static void assert_holds(struct str s, const char *text, bool holds)
+{
+    bool found = memmem(s.p, s.n, text, strlen(text)) != NULL;
+    if (found != holds)
+        fail_msg("\"%s\" %s there", text, holds ? "is not" : "is");
+}
+
+static void assert_opens_to(const struct core_fields *f, const char *session, const char *agent,
+                            struct str secret)
+{
+    assert_true(given(f, CORE_FIELD_SEALED));
+    struct str opened =
+        seal_open(&seal, text_of(session), text_of(agent), f->sealed, &request->arena);
+    assert_true(str_equal(opened, secret));
+}
+
+static void a_secret_is_sealed_before_it_goes_on(void **state)
+{
+    static const char body[] =
+        "{\"secret\":\"plain-sixteen-of-them\",\"type\":\"agent.wake\",\"agent\":\"coder\","
+        "\"url\":\"http://x/\"}";
+    (void)state;
+
+    const struct core_fields *f = decode(body);
+    assert_opens_to(f, "s1", "coder", STR("plain-sixteen-of-them"));
+    assert_holds(f->sealed, "plain", false);
+    struct str first = f->sealed;
+    assert_true(str_equal(decode(body)->sealed, first)); /* so that a repeated key compares equal */
+
+    f = decode("{\"type\":\"agent.wake\",\"agent\":\"coder\",\"url\":\"http://x/\","
+               "\"secret\":\"whsec_AAECAwQFBgcICQoLDA0ODw==\"}");
+    assert_opens_to(f, "s1", "coder", (struct str){"\0\1\2\3\4\5\6\7\10\11\12\13\14\15\16\17", 16});
+
+    /* Without one, or with null, there is none. */
+    f = decode("{\"type\":\"agent.wake\",\"agent\":\"coder\",\"url\":\"http://x/\","
+               "\"secret\":null}");
+    assert_null(f->sealed.p);
+    f = decode("{\"type\":\"agent.wake\",\"agent\":\"coder\",\"url\":\"http://x/\"}");
+    assert_false(given(f, CORE_FIELD_SEALED));
+}
+
+static void a_secret_of_a_path_or_a_message_is_sealed_for_it(void **state)
+{
+    struct core_fields preset = {.agent = STR("tester"), .given = UINT64_C(1) << CORE_FIELD_AGENT};
+    struct str body = STR("{\"url\":\"http://x/\",\"secret\":\"plain-sixteen-of-them\"}");
+    (void)state;
+
+    assert_int_equal(decode_rest(decoder, CORE_AGENT_WAKE, &preset, body, request, &why), 0);
+    assert_opens_to(&request->commands[0].command.f, "s1", "tester", STR("plain-sixteen-of-them"));
+    request->commands_n = 0;
+    assert_int_equal(take("{\"type\":\"agent.wake\",\"session\":\"s1\",\"agent\":\"b\","
+                          "\"url\":\"http://x/\",\"secret\":\"plain-sixteen-of-them\"}",
+                          true),
+                     0);
+    assert_int_equal(decode_message_command(decoder, &message, request, &why), 0);
+    decode_message_end(decoder);
+    assert_opens_to(&request->commands[0].command.f, "s1", "b", STR("plain-sixteen-of-them"));
+}
+
+static void a_bad_secret_is_refused_without_being_told(void **state)
+{
+    static const char *const bad[] = {"15-bytes-are-bad", "whsec_", "whsec_AAECAwQFBgcICQoLDA0O",
+                                      "whsec_AAECAwQFBgcICQoLDA0ODw", "whsec_not*base64*at*all="};
+    char body[1024], longest[DECODE_SECRET_MAX_BYTES + 2];
+    (void)state;
+
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]) + 1; i++) {
+        const char *secret = i < sizeof(bad) / sizeof(bad[0]) ? bad[i] : longest;
+        memset(longest, 'x', sizeof(longest) - 1);
+        longest[sizeof(longest) - 1] = '\0';
+        snprintf(body, sizeof(body),
+                 "{\"type\":\"agent.wake\",\"agent\":\"a\",\"url\":null,\"secret\":\"%s\"}",
+                 i == 0 ? "15-bytes-are-ba" : secret);
+        if (decode_commands(decoder, text_of(body), false, request, &why) == 0)
+            fail_msg("taken: %s", body);
+        assert_string_equal(why.field, "secret");
+        assert_int_equal(why.code, CORE_E_MALFORMED);
+        assert_holds(text_of(why.detail), "bytes-are", false);
+    }
+    assert_refused("{\"type\":\"agent.wake\",\"secret\":7}", CORE_E_MALFORMED, "secret",
+                   "\"secret\" must be a string or null");
+    assert_refused("{\"type\":\"agent.register\",\"agent\":\"a\",\"secret\":\"x\"}",
+                   CORE_E_MALFORMED, "secret",
+                   "unknown field \"secret\": agent.register takes agent, description, labels, "
+                   "lease_s, trace, cause, expected_seq, key");
+}
+
+/* A refused command of a batch goes on as a refusal: without the secret that it had. */
+static void a_refused_command_takes_no_secret_along(void **state)
+{
+    (void)state;
+    struct str body = STR("[{\"type\":\"agent.wake\",\"secret\":\"plain-sixteen-of-them\"}]");
+    assert_int_equal(decode_commands(decoder, body, false, request, &why), 0);
+    assert_non_null(request->commands[0].bad);
+    assert_null(request->commands[0].command.f.sealed.p);
+}
+
 static int watch(const char *text, struct query *query, struct str *session)
 {
     assert_int_equal(take(text, true), 0);
@@ -822,6 +927,10 @@ int main(void)
         cmocka_unit_test(a_message_is_refused_by_name),
         cmocka_unit_test(only_messages_of_many_name_their_session),
         cmocka_unit_test(a_watch_is_read_like_a_query),
+        cmocka_unit_test(a_secret_is_sealed_before_it_goes_on),
+        cmocka_unit_test(a_secret_of_a_path_or_a_message_is_sealed_for_it),
+        cmocka_unit_test(a_bad_secret_is_refused_without_being_told),
+        cmocka_unit_test(a_refused_command_takes_no_secret_along),
     };
     return cmocka_run_group_tests(tests, make_request, free_scratch);
 }

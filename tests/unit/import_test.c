@@ -259,6 +259,21 @@ static void a_changed_file_is_refused_by_its_line(void **state)
     file_free(&file);
 }
 
+/* Its lines can be had, by those who may; but nobody brings one in. */
+static void a_companion_is_not_imported(void **state)
+{
+    struct stage *stage = *state;
+    struct file file;
+    stage_do(stage, "~c1", "session.create");
+    stage_do(stage, "~c1", "session.update labels=a:b");
+    file_export(stage, &file, "~c1");
+    stage_expect_refused(stage, import_request(&file, "s1", 0, file.n, false), CORE_E_MALFORMED);
+    stage_delete(stage, "~c1");
+    stage_expect_refused(stage, import_request(&file, "~c1", 0, file.n, false), CORE_E_MALFORMED);
+    assert_int_equal(stage_figure(stage, "sessions") + stage_figure(stage, "companions"), 0);
+    file_free(&file);
+}
+
 static void a_file_of_another_session_is_refused(void **state)
 {
     struct stage *stage = *state;
@@ -379,6 +394,7 @@ int main(int argc, char **argv)
         TEST(what_was_exported_can_be_imported_with_its_hash),
         TEST(a_fork_is_exported_and_imported_with_all_its_history),
         TEST(a_changed_file_is_refused_by_its_line),
+        TEST(a_companion_is_not_imported),
         TEST(a_file_of_another_session_is_refused),
         TEST(an_unfinished_import_is_not_there),
         TEST(an_import_whose_next_page_never_comes_is_given_up),

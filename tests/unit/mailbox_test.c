@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include <cmocka.h>
@@ -24,6 +25,8 @@ struct bench {
     unsigned errands;
     struct request *reply; /* the last one that came to the face, and how many did */
     unsigned replies;
+    unsigned relays, relayed_from; /* and of relays */
+    char relayed[16];
 };
 
 static struct bench *bench;
@@ -84,9 +87,17 @@ static void on_notice(void *ctx, uint64_t feed, enum mailbox_notice notice)
     fail_msg("no notice was sent");
 }
 
+static void on_relay(void *ctx, unsigned from, struct str bytes)
+{
+    assert_ptr_equal(ctx, bench);
+    bench->relayed_from = from;
+    snprintf(bench->relayed, sizeof(bench->relayed), "%.*s", (int)bytes.n, bytes.p);
+    bench->relays++;
+}
+
 static unsigned drain(unsigned max)
 {
-    struct mailbox_handlers handlers = {bench, on_reply, on_frame, on_notice};
+    struct mailbox_handlers handlers = {bench, on_reply, on_frame, on_notice, on_relay};
     return mailbox_drain(&bench->mailbox, &handlers, max);
 }
 
@@ -305,6 +316,73 @@ static void shut_mailbox_refuses_requests_and_keeps_errands(void **state)
 
 #define TEST(function) cmocka_unit_test_setup_teardown(function, open_bench, close_bench)
 
+/* ---- relays, as the shard of the mailbox's number makes them */
+
+static bool relay(const char *bytes, size_t n)
+{
+    struct request *request = request_new();
+    request->kind = REQUEST_RELAY;
+    request->frontend = 0;
+    request->relay = (struct str){bytes, n};
+    struct relay *made = mailbox_relay_new(&bench->mailbox, request);
+    request_free(request);
+    if (made == NULL)
+        return false;
+    assert_true(ring_push(bench->shards[1]->replies[1], reply_item(REPLY_RELAY, made, 0)));
+    return true;
+}
+
+static void a_relay_comes_with_its_bytes_and_where_it_is_from(void **state)
+{
+    (void)state;
+    assert_true(relay("hello", 5));
+    assert_true(relay("", 0));
+    assert_int_equal(drain(1), 1);
+    assert_int_equal(bench->relays, 1);
+    assert_int_equal(bench->relayed_from, 0);
+    assert_string_equal(bench->relayed, "hello");
+    assert_int_equal(drain(10), 1);
+    assert_int_equal(bench->relays, 2);
+    assert_string_equal(bench->relayed, "");
+    assert_int_equal(bench->errands + bench->replies, 0);
+}
+
+static void what_is_relayed_and_not_taken_is_bounded(void **state)
+{
+    size_t n = RELAYED_BYTES_MAX / 2;
+    (void)state;
+    char *bytes = calloc(1, 2 * RELAYED_BYTES_MAX);
+    assert_true(relay(bytes, n));
+    assert_true(relay(bytes, n));
+    assert_false(relay(bytes, 1));
+    assert_int_equal(drain(1), 1);
+    assert_true(relay(bytes, n));
+    assert_false(relay(bytes, 1));
+    assert_int_equal(drain(10), 2);
+    assert_true(relay(bytes, 2 * RELAYED_BYTES_MAX)); /* alone, it may be of any size */
+    assert_false(relay(bytes, 1));
+    assert_int_equal(drain(10), 1);
+    assert_true(relay(bytes, 1));
+    assert_int_equal(drain(10), 1);
+    free(bytes);
+}
+
+static void who_does_not_listen_gets_no_relay(void **state)
+{
+    struct mailbox_handlers handlers = {
+        .ctx = bench, .on_reply = on_reply, .on_frame = on_frame, .on_notice = on_notice};
+    (void)state;
+    assert_true(relay("hello", 5));
+    assert_int_equal(mailbox_drain(&bench->mailbox, &handlers, 10), 1);
+    assert_int_equal(bench->relays, 0);
+}
+
+static void relays_that_nobody_has_taken_go_with_the_rings(void **state)
+{
+    (void)state;
+    assert_true(relay("hello", 5)); /* a leak is a failure */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -315,6 +393,10 @@ int main(void)
         TEST(full_ring_holds_up_only_what_goes_there),
         TEST(errand_takes_a_credit_and_gives_it_back),
         TEST(shut_mailbox_refuses_requests_and_keeps_errands),
+        TEST(a_relay_comes_with_its_bytes_and_where_it_is_from),
+        TEST(what_is_relayed_and_not_taken_is_bounded),
+        TEST(who_does_not_listen_gets_no_relay),
+        TEST(relays_that_nobody_has_taken_go_with_the_rings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

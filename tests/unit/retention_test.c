@@ -48,7 +48,7 @@ static void talk_much(struct stage *stage, unsigned sessions, unsigned rounds)
 {
     for (unsigned round = 0; round < rounds; round++) {
         for (unsigned i = 0; i < sessions; i++) {
-            char id[8];
+            char id[16];
             snprintf(id, sizeof(id), "s%u", i);
             stage_talk(stage, id, 20, 100);
         }

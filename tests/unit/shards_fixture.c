@@ -617,6 +617,18 @@ static void face_on_notice(void *ctx, uint64_t feed, enum mailbox_notice notice)
     rig_unlock(face->rig);
 }
 
+static void face_on_relay(void *ctx, unsigned from, struct str bytes)
+{
+    struct face *face = ctx;
+    rig_lock(face->rig);
+    buf_add_u64(&face->relayed, from);
+    buf_add_byte(&face->relayed, ':');
+    buf_add_str(&face->relayed, bytes);
+    buf_add_byte(&face->relayed, '\n');
+    rig_changed(face->rig);
+    rig_unlock(face->rig);
+}
+
 static void *face_start(void *ctx, struct reactor *reactor, struct mailbox *mailbox, int wake_fd,
                         int io_fd)
 {
@@ -639,7 +651,8 @@ static void *face_start(void *ctx, struct reactor *reactor, struct mailbox *mail
 static int face_work(void *frontend)
 {
     struct face *face = frontend;
-    struct mailbox_handlers handlers = {face, face_on_reply, face_on_frame, face_on_notice};
+    struct mailbox_handlers handlers = {face, face_on_reply, face_on_frame, face_on_notice,
+                                        face_on_relay};
     face_run_errands(face);
     if (!face->deaf)
         mailbox_drain(face->mailbox, &handlers, UINT32_MAX);
@@ -694,7 +707,8 @@ static bool face_drained(void *frontend)
 static void face_stop(void *frontend)
 {
     struct face *face = frontend;
-    struct mailbox_handlers handlers = {face, face_on_reply, face_on_frame, face_on_notice};
+    struct mailbox_handlers handlers = {face, face_on_reply, face_on_frame, face_on_notice,
+                                        face_on_relay};
     mailbox_drain(face->mailbox, &handlers, UINT32_MAX);
     rig_lock(face->rig);
     for (struct follower *at = face->followers; at != NULL; at = at->next)
@@ -763,6 +777,8 @@ void rig_stop(struct rig *rig)
     int status = cluster_join(rig->cluster);
     rig->cluster = NULL;
     for (unsigned i = 0; i < RIG_FACES_MAX; i++) {
+        if (rig->faces[i] != NULL)
+            buf_free(&rig->faces[i]->relayed);
         free(rig->faces[i]);
         rig->faces[i] = NULL;
     }

@@ -59,6 +59,7 @@ struct face {
     int wake_fd, io_fd, bell_fd;
     /* Under the rig's mutex. */
     struct errand *errands, **errands_tail;
+    struct buf relayed; /* "FROM:BYTES\n" of each relay */
     /* The reactor's thread. */
     bool deaf;          /* does not drain its mailbox */
     bool lingers;       /* never says that it has drained */

@@ -128,6 +128,7 @@ static int recover(struct stage *stage, char *error, size_t error_size)
             .settings = &stage->settings,
             .failed = &stage->failed,
             .full = &stage->full,
+            .courier = stage->courier,
         };
         result = shard_new(&options, &stage->shards[i], error, error_size);
     }
@@ -262,7 +263,7 @@ static bool turn_io(struct shard *shard)
 
 bool stage_turn(struct stage *stage)
 {
-    static const struct mailbox_handlers handlers = {NULL, on_reply, on_frame, on_notice};
+    static const struct mailbox_handlers handlers = {NULL, on_reply, on_frame, on_notice, NULL};
     bool more = false;
     for (unsigned i = 0; i < stage->n; i++) {
         struct shard *shard = stage->shards[i];

@@ -42,6 +42,7 @@ struct stage {
     struct shard_settings settings; /* for the next start */
     uint64_t segment_bytes;
     int64_t now_ms, wall_ms;
+    const struct wake_courier *courier; /* for the next start; NULL: none */
 };
 
 enum stage_end {
