@@ -51,6 +51,7 @@ struct config {
     uint64_t grace_ms;
     struct config_list allowed_hosts;
     struct config_list allowed_origins;
+    struct config_list allow_wake_to;
     uint64_t heartbeat_ms;
     uint64_t write_timeout_ms;
     uint64_t segment_size_bytes;

@@ -4,6 +4,8 @@
  */
 #include "server/config_options.h"
 
+#include "server/courier_rules.h"
+
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
@@ -16,6 +18,7 @@
 static bool check_listen(const char *text);
 static bool check_host(const char *text);
 static bool check_origin(const char *text);
+static bool check_wake_target(const char *text);
 
 #define SECOND UINT64_C(1000)
 #define HOUR (3600 * SECOND)
@@ -59,11 +62,14 @@ const struct config_option config_options[] = {
           check_host, "", "Host header to accept besides loopback and the addresses listened on")},
     {LIST("allowed-origin", allowed_origins, 0, "an origin such as https://example.org",
           check_origin, "", "Origin header to accept besides the server's own")},
+    {LIST("allow-wake-to", allow_wake_to, 0,
+          "a host name, an address or a range such as 10.0.0.0/8, with or without :PORT",
+          check_wake_target, "", "where agents may be woken besides public addresses")},
     {DURATION("heartbeat", heartbeat_ms, 100, HOUR, "15s",
               "pause after which an idle stream gets a comment")},
     {DURATION("write-timeout", write_timeout_ms, SECOND, HOUR, "60s",
               "time a client may take nothing before its connection is closed")},
-    {COUNT("max-connections", max_connections, 1, 1000000, "10000",
+    {COUNT("max-connections", max_connections, 1, 1000000, "50000",
            "connections of the whole server; more are closed at once")},
     {SIZE("segment-size", segment_size_bytes, MIB, GIB, "64MiB",
           "size of one log file; at least 2 x max-batch-bytes + 1MiB")},
@@ -304,6 +310,12 @@ static bool check_origin(const char *text)
     return host != NULL && host > text && islower((unsigned char)text[0]) &&
            strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789+-.") == (size_t)(host - text) &&
            check_host(host + 3);
+}
+
+static bool check_wake_target(const char *text)
+{
+    struct courier_rule rule;
+    return courier_rule_parse(text, &rule);
 }
 
 void config_write_number(uint64_t value, enum config_kind kind, char *out, size_t size)

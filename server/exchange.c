@@ -155,12 +155,14 @@ static const char *reason_of(int status)
     } reasons[] = {
         {200, "OK"},
         {201, "Created"},
+        {202, "Accepted"},
         {204, "No Content"},
         {304, "Not Modified"},
         {400, "Bad Request"},
         {403, "Forbidden"},
         {404, "Not Found"},
         {405, "Method Not Allowed"},
+        {406, "Not Acceptable"},
         {409, "Conflict"},
         {410, "Gone"},
         {412, "Precondition Failed"},
@@ -358,9 +360,11 @@ static void on_early_input(h2o_socket_t *sock, const char *error)
  * of the loop that costs two epoll_ctl for each request. So the socket stays polled, but unread:
  * h2o's buffer, in which the request lies, is not touched until dispose lets h2o read again.
  */
-static void stay_polled(struct exchange *exchange)
+void exchange_stay_polled(struct exchange *exchange)
 {
     h2o_socket_t *sock = exchange->connection->sock;
+    if (exchange->unread)
+        return;
     exchange->unread = true;
     h2o_socket_dont_read(sock, 1);
     h2o_socket_read_start(sock, on_early_input);
@@ -381,7 +385,7 @@ bool exchange_send(struct exchange *exchange, struct request *request)
     request->token = exchange->token;
     if (!sent(exchange, request, mailbox_send(exchange->frontend->mailbox, request)))
         return false;
-    stay_polled(exchange);
+    exchange_stay_polled(exchange);
     return true;
 }
 
@@ -459,13 +463,20 @@ void exchange_end_wait(struct exchange *exchange)
     outbox_send(&exchange->frontend->outbox, exchange->frontend->mailbox, request);
 }
 
-void exchange_begin_wait(struct exchange *exchange, struct str session, int64_t wait_ms)
+static struct str copy_str(struct exchange *exchange, struct str text)
+{
+    char *copy = exchange_alloc(exchange, text.n);
+    memcpy(copy, text.p, text.n);
+    return (struct str){copy, text.n};
+}
+
+void exchange_begin_wait(struct exchange *exchange, struct str session, struct str agent,
+                         int64_t wait_ms)
 {
     struct frontend *frontend = exchange->frontend;
-    char *copy = exchange_alloc(exchange, session.n);
 
-    memcpy(copy, session.p, session.n);
-    exchange->session = (struct str){copy, session.n};
+    exchange->session = copy_str(exchange, session);
+    exchange->agent = copy_str(exchange, agent);
     exchange->waiting = true;
     figure_add(&frontend->figures->waiting, 1);
     exchange->timer.fire = on_wait_over;

@@ -26,6 +26,7 @@ struct exchange {
     struct route_match match;
     struct str none_match; /* If-None-Match */
     struct str session;    /* of a wait, to cancel it by; in the pool */
+    struct str agent;      /* the same: who waits */
     bool answered;         /* or being streamed */
     bool watched;          /* in the hang-up set */
     bool unread;           /* the socket is polled, but not to be read */
@@ -39,6 +40,9 @@ struct exchange {
     struct buf text;                /* or this does */
     void (*ask)(struct exchange *); /* for the page behind `reply` */
     struct gather *gather;          /* list.c, status.c: replies of all shards */
+    /* Of a face that takes its replies itself; NULL: they are rest.c's. With its own state. */
+    void (*on_reply)(struct exchange *, struct request *);
+    void *state;
     void *face; /* of a connection that is to leave HTTP, with what frees it if the exchange goes */
     void (*on_gone)(void *face);
 };
@@ -96,12 +100,17 @@ bool exchange_send(struct exchange *exchange, struct request *request);
 /* The same for a shard by its number. */
 bool exchange_send_to(struct exchange *exchange, struct request *request, unsigned shard);
 
+/* A request of this exchange was sent in another way, and its answer comes in a later turn: spares
+ * the loop two system calls. Not once the answer has begun. */
+void exchange_stay_polled(struct exchange *exchange);
+
 /* Notices from now on if the client hangs up. */
 void exchange_watch(struct exchange *exchange);
 /* The client has hung up, or is to be cut off from an answer that cannot go on. */
 void exchange_gone(struct exchange *exchange);
 /* A REQUEST_INBOX that waits was sent: it is cancelled after `wait_ms`, or if the client goes. */
-void exchange_begin_wait(struct exchange *exchange, struct str session, int64_t wait_ms);
+void exchange_begin_wait(struct exchange *exchange, struct str session, struct str agent,
+                         int64_t wait_ms);
 /* Ends a wait early: the shard answers with what there is. */
 void exchange_end_wait(struct exchange *exchange);
 /* The reply has come. */

@@ -2,6 +2,8 @@
 
 #include "server/assets.h"
 #include "server/call.h"
+#include "server/connected.h"
+#include "server/courier.h"
 #include "server/hangup.h"
 #include "server/list.h"
 #include "server/many.h"
@@ -131,6 +133,13 @@ static void dispatch(struct exchange *exchange, const struct call *call)
     case ROUTE_MANY_SOCKET:
         socket_open(exchange, call);
         break;
+    case ROUTE_MCP_POST:
+    case ROUTE_MCP_GET:
+    case ROUTE_MCP_DELETE:
+    case ROUTE_MCP_SSE_GET:
+    case ROUTE_MCP_SSE_POST:
+        mcp_serve(exchange, call);
+        break;
     default:
         rest_serve(exchange, call);
         break;
@@ -234,6 +243,7 @@ static void on_close(void *p)
         connection->next->previous = connection->previous;
     atomic_fetch_sub_explicit(&frontend->shared->connections, 1, memory_order_relaxed);
     figure_add(&frontend->figures->connections, -1);
+    free(connection->mcp_session);
     free(connection);
 }
 
@@ -409,6 +419,9 @@ static void *frontend_start(void *ctx, struct reactor *reactor, struct mailbox *
     frontend->accept_pause.fire = on_accept_pause_over;
     frontend->decoder =
         decoder_new(shared->limits, (uint32_t)config->max_batch_commands, config->max_batch_bytes);
+    courier_make_key(reactor_cluster(reactor), &frontend->seal);
+    decoder_seal_with(frontend->decoder, &frontend->seal);
+    mcp_face_init(frontend);
     configure_h2o(frontend);
     if (hangup_open(frontend) < 0 || watch(frontend, 0, wake_fd, on_reactor_fd) != 0 ||
         watch(frontend, 1, io_fd, on_reactor_fd) != 0 ||
@@ -437,9 +450,15 @@ static void on_reply(void *ctx, struct request *request)
         sockets_on_reply(frontend, request);
         return;
     }
+    if (mcp_is_reply(request)) {
+        mcp_take_reply(frontend, request);
+        return;
+    }
     struct exchange *exchange = slots_find(&frontend->exchanges, request->token);
     if (exchange == NULL || request->kind == REQUEST_CANCEL || request->kind == REQUEST_UNFOLLOW)
         request_free(request);
+    else if (exchange->on_reply != NULL)
+        exchange->on_reply(exchange, request);
     else if (request->kind == REQUEST_LIST)
         list_on_reply(exchange, request);
     else if (request->kind == REQUEST_STATUS)
@@ -451,6 +470,12 @@ static void on_reply(void *ctx, struct request *request)
 static void on_frame(void *ctx, uint64_t feed, struct frame *frame)
 {
     feeds_on_frame(ctx, feed, frame);
+}
+
+static void on_relay(void *ctx, unsigned from, struct str bytes)
+{
+    (void)from;
+    mcp_on_relay(ctx, bytes);
 }
 
 static void on_notice(void *ctx, uint64_t feed, enum mailbox_notice notice)
@@ -479,7 +504,12 @@ static int frontend_work(void *p)
 {
     struct frontend *frontend = p;
     struct mailbox_handlers handlers = {
-        .ctx = frontend, .on_reply = on_reply, .on_frame = on_frame, .on_notice = on_notice};
+        .ctx = frontend,
+        .on_reply = on_reply,
+        .on_frame = on_frame,
+        .on_notice = on_notice,
+        .on_relay = on_relay,
+    };
     int64_t now_ms = frontend_now_ms(frontend);
 
     mailbox_drain(frontend->mailbox, &handlers, FRONTEND_DRAIN_MAX);
@@ -594,6 +624,7 @@ static bool frontend_drained(void *p)
     if (now_ms >= frontend->drain_look_ms) {
         frontend->drain_look_ms = now_ms + DRAIN_LOOK_MS;
         end_waits(frontend);
+        mcp_drain(frontend);
         close_idle(frontend, now_ms);
     }
     return frontend->connections == NULL && frontend->outbox.first == NULL &&
@@ -648,6 +679,7 @@ static void frontend_stop(void *p)
     h2o_evloop_destroy(loop);
     h2o_config_dispose(&frontend->globalconf);
     free_h2o_spares();
+    mcp_face_free(frontend);
     feeds_free(&frontend->feeds);
     sockets_free(&frontend->sockets);
     overviews_free(&frontend->overviews);
@@ -660,10 +692,26 @@ static void frontend_stop(void *p)
     free(frontend);
 }
 
+/* ---- who is connected */
+
+static void describe(void *p, struct buf *out)
+{
+    struct frontend *frontend = p;
+    struct connected connected = {.out = out};
+
+    for (uint32_t i = 0; i < frontend->exchanges.n; i++) {
+        const struct exchange *exchange = slots_at(&frontend->exchanges, i);
+        if (exchange != NULL && exchange->waiting)
+            connected_add(&connected, exchange->session, exchange->agent, "inbox", true);
+    }
+    mcp_describe(frontend, &connected);
+}
+
 const struct reactor_frontend_ops frontend_ops = {
     .start = frontend_start,
     .work = frontend_work,
     .poll = frontend_poll,
     .drained = frontend_drained,
     .stop = frontend_stop,
+    .describe = describe,
 };

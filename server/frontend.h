@@ -21,10 +21,12 @@
 #include "server/config.h"
 #include "server/decode.h"
 #include "server/h2o.h"
+#include "server/mcp/mcp.h"
 #include "server/outbox.h"
 #include "server/outlet.h"
 #include "server/overview.h"
 #include "server/router.h"
+#include "server/seal.h"
 #include "server/slots.h"
 #include "server/socket.h"
 #include "server/watcher.h"
@@ -51,6 +53,7 @@ struct frontend_figures {
     _Atomic uint64_t connections, accepted, refused; /* refused: above --max-connections */
     _Atomic uint64_t requests, answers[6];           /* by class of status; [0] unused */
     _Atomic uint64_t streams, sockets, waiting;
+    _Atomic uint64_t mcp_streams; /* event streams of the MCP face, those that wait included */
     _Atomic uint64_t streams_merged; /* merged patches told to slow watchers */
     _Atomic uint64_t streams_reset;  /* times that one was too slow, and began anew */
     _Atomic uint64_t streams_cut;    /* streams and answers closed for not being read */
@@ -93,6 +96,8 @@ struct connection {
     bool ended;         /* draining: our side is shut, a FIN is out */
     bool local;         /* a Unix socket */
     uint8_t host_n;
+    uint16_t mcp_session_n;
+    char *mcp_session; /* an Mcp-Session-Id that was found good, as its requests come in rows */
     char host[FRONTEND_HOST_CACHE_BYTES];
 };
 
@@ -119,10 +124,12 @@ struct frontend {
     struct arena scratch; /* of the request being handled */
     struct buf location;  /* of the answer being made */
     struct decoder *decoder;
+    struct seal_key seal; /* of wake targets' secrets */
     struct feeds feeds;
     struct outlets outlets;
     struct overviews overviews;
     struct sockets sockets;
+    struct mcp_face mcp;
     struct composed composed; /* scratch */
     struct outbox outbox;
     uint64_t ids;          /* counter of ids made: newid.c */

@@ -11,7 +11,13 @@
 
 /* ---- the routes that are one command each */
 
-enum preset { PRESET_AGENT = 1, PRESET_THREAD = 2, PRESET_BY = 4, PRESET_SESSION = 8 };
+enum preset {
+    PRESET_AGENT = 1,
+    PRESET_THREAD = 2,
+    PRESET_BY = 4,
+    PRESET_SESSION = 8,
+    PRESET_NO_URL = 16
+};
 
 struct form {
     enum core_type type; /* CORE_TYPE_NONE: not such a route */
@@ -28,6 +34,8 @@ static const struct form forms[ROUTE_COUNT] = {
     [ROUTE_AGENT_PATCH] = {CORE_AGENT_UPDATE, PRESET_AGENT, false},
     [ROUTE_AGENT_DELETE] = {CORE_AGENT_LEAVE, PRESET_AGENT, false},
     [ROUTE_INBOX_ACK] = {CORE_INBOX_ACK, PRESET_AGENT, false},
+    [ROUTE_WAKE_SET] = {CORE_AGENT_WAKE, PRESET_AGENT, false},
+    [ROUTE_WAKE_DELETE] = {CORE_AGENT_WAKE, PRESET_AGENT | PRESET_NO_URL, false},
     [ROUTE_THREAD_POST] = {CORE_THREAD_CREATE, 0, true},
     [ROUTE_THREAD_CLOSE] = {CORE_THREAD_CLOSE, PRESET_THREAD, false},
     [ROUTE_THREAD_READ] = {CORE_THREAD_READ, PRESET_THREAD, false},
@@ -135,6 +143,8 @@ static void preset_fields(const struct exchange *exchange, const struct call *ca
         preset_str(fields, CORE_FIELD_THREAD, &fields->thread, match->thread, arena);
     if (form->preset & PRESET_BY)
         preset_str(fields, CORE_FIELD_BY, &fields->by, call->query.by, arena);
+    if (form->preset & PRESET_NO_URL)
+        fields->given |= UINT64_C(1) << CORE_FIELD_URL;
     if (query_has(&call->query, QUERY_HISTORY)) {
         fields->history = call->query.history;
         fields->given |= UINT64_C(1) << CORE_FIELD_HISTORY;
@@ -329,7 +339,19 @@ static void serve_inbox(struct exchange *exchange, const struct call *call)
     request->inbox.limit = request->limit = query->limit;
     request->wait = query->wait_ms != 0;
     if (exchange_send(exchange, request) && query->wait_ms != 0)
-        exchange_begin_wait(exchange, exchange->match.session, query->wait_ms);
+        exchange_begin_wait(exchange, exchange->match.session, exchange->match.agent,
+                            query->wait_ms);
+}
+
+static void serve_ping(struct exchange *exchange, const struct call *call)
+{
+    if (call->body.n != 0) {
+        exchange_refuse_text(exchange, CORE_E_MALFORMED, NULL, "A ping has no body.");
+        return;
+    }
+    struct request *request = rest_request(exchange, REQUEST_TOUCH);
+    request->agent = arena_copy(&request->arena, exchange->match.agent);
+    exchange_send(exchange, request);
 }
 
 static void serve_state(struct exchange *exchange, const struct call *call, enum request_kind kind)
@@ -367,6 +389,9 @@ void rest_serve(struct exchange *exchange, const struct call *call)
         break;
     case ROUTE_INBOX_GET:
         serve_inbox(exchange, call);
+        break;
+    case ROUTE_PING:
+        serve_ping(exchange, call);
         break;
     case ROUTE_DIFF:
     case ROUTE_PROOF:
@@ -497,7 +522,7 @@ void rest_on_reply(struct exchange *exchange, struct request *request)
         answer_commands(exchange, request);
     else if (request->kind == REQUEST_VIEW || request->kind == REQUEST_THREAD)
         answer_state(exchange, request);
-    else if (request->kind == REQUEST_DELETE)
+    else if (request->kind == REQUEST_DELETE || request->kind == REQUEST_TOUCH)
         exchange_answer(exchange, &(struct answer){.status = 204, .kind = ANSWER_JSON});
     else if (request->kind == REQUEST_FORK || request->kind == REQUEST_IMPORT)
         history_answer_made(exchange, request);

@@ -34,6 +34,8 @@ enum id { ID_SESSION, ID_AGENT, ID_THREAD, ID_ASSET };
 #define IN_SESSION V1, SEGMENT("sessions"), SESSION
 #define AGENTS IN_SESSION, SEGMENT("agents")
 #define THREADS IN_SESSION, SEGMENT("threads")
+#define MCP_ROUTES {[POST] = ROUTE_MCP_POST, [GET] = ROUTE_MCP_GET, [DELETE] = ROUTE_MCP_DELETE}
+#define MCP_SSE_ROUTES {[GET] = ROUTE_MCP_SSE_GET, [POST] = ROUTE_MCP_SSE_POST}
 /* clang-format on */
 
 /* By how many segments they have. */
@@ -44,6 +46,8 @@ static const struct place places_1[] = {
     {{SEGMENT("healthz")}, {[GET] = ROUTE_HEALTH}},
     {{SEGMENT("readyz")}, {[GET] = ROUTE_READY}},
     {{SEGMENT("openapi.yaml")}, {[GET] = ROUTE_OPENAPI}},
+    {{SEGMENT("mcp")}, MCP_ROUTES},
+    {{SEGMENT("sse")}, MCP_SSE_ROUTES},
 };
 static const struct place places_2[] = {
     {{SEGMENT("sessions"), SESSION}, {[GET] = ROUTE_PAGE}},
@@ -80,6 +84,11 @@ static const struct place places_5[] = {
 };
 static const struct place places_6[] = {
     {{AGENTS, AGENT, SEGMENT("inbox")}, {[GET] = ROUTE_INBOX_GET}},
+    {{AGENTS, AGENT, SEGMENT("mcp")}, MCP_ROUTES},
+    {{AGENTS, AGENT, SEGMENT("sse")}, MCP_SSE_ROUTES},
+    {{AGENTS, AGENT, SEGMENT("wake")},
+     {[PUT] = ROUTE_WAKE_SET, [POST] = ROUTE_WAKE_SET, [DELETE] = ROUTE_WAKE_DELETE}},
+    {{AGENTS, AGENT, SEGMENT("ping")}, {[POST] = ROUTE_PING}},
     {{THREADS, THREAD, SEGMENT("close")}, {[POST] = ROUTE_THREAD_CLOSE}},
     {{THREADS, THREAD, SEGMENT("read")}, {[POST] = ROUTE_THREAD_READ}},
     {{THREADS, THREAD, SEGMENT("messages")},
@@ -121,12 +130,18 @@ static const uint32_t known[ROUTE_COUNT] = {
     [ROUTE_PARTICIPANT_PUT] = KNOWS(BY) | KNOWS(HISTORY),
     [ROUTE_PARTICIPANT_DELETE] = KNOWS(BY),
     [ROUTE_MESSAGE_LIST] = KNOWS(AFTER) | KNOWS(BEFORE) | KNOWS(LIMIT),
+    [ROUTE_MCP_POST] = KNOWS(TOOLS),
+    [ROUTE_MCP_GET] = KNOWS(TOOLS),
+    [ROUTE_MCP_DELETE] = KNOWS(TOOLS),
+    [ROUTE_MCP_SSE_GET] = KNOWS(TOOLS),
+    [ROUTE_MCP_SSE_POST] = KNOWS(TOOLS) | KNOWS(STREAM),
 };
 
 static const uint32_t required[ROUTE_COUNT] = {
     [ROUTE_DIFF] = KNOWS(FROM),
     [ROUTE_PARTICIPANT_PUT] = KNOWS(BY),
     [ROUTE_PARTICIPANT_DELETE] = KNOWS(BY),
+    [ROUTE_MCP_SSE_POST] = KNOWS(STREAM),
 };
 
 static const uint32_t repeatable = KNOWS(LABEL) | KNOWS(TYPE) | KNOWS(PATH) | KNOWS(SESSION);
@@ -441,6 +456,14 @@ static int take_type(struct str text, struct query *query, struct core_refusal *
     return 0;
 }
 
+static int take_tools(struct str text, struct query *query, struct core_refusal *why)
+{
+    query->coral = str_equal(text, STR("coral"));
+    if (query->coral || str_equal(text, STR("atoll")))
+        return 0;
+    return malformed(why, "tools", "%s must be atoll or coral.", "tools");
+}
+
 static int take_at(struct str text, struct request_at *at, const char *name,
                    struct core_refusal *why)
 {
@@ -618,6 +641,11 @@ static int take_value(enum query_parameter parameter, struct str text, enum rout
         return take_part(text, scratch, query, why);
     case QUERY_SESSION:
         return take_session(text, scratch, query, why);
+    case QUERY_TOOLS:
+        return take_tools(text, query, why);
+    case QUERY_STREAM:
+        query->stream = text;
+        return 0;
     default:
         return take_history_value(parameter, text, route, query, why);
     }

@@ -43,6 +43,9 @@ enum route {
     ROUTE_AGENT_DELETE,
     ROUTE_INBOX_GET,
     ROUTE_INBOX_ACK,
+    ROUTE_WAKE_SET,
+    ROUTE_WAKE_DELETE,
+    ROUTE_PING,
     ROUTE_THREAD_POST,
     ROUTE_THREAD_GET,
     ROUTE_THREAD_CLOSE,
@@ -51,6 +54,11 @@ enum route {
     ROUTE_MESSAGE_POST,
     ROUTE_MESSAGE_LIST,
     ROUTE_THREAD_READ,
+    ROUTE_MCP_POST, /* of the MCP face: as an agent, or with session and agent as arguments */
+    ROUTE_MCP_GET,
+    ROUTE_MCP_DELETE,
+    ROUTE_MCP_SSE_GET, /* its older transport */
+    ROUTE_MCP_SSE_POST,
     ROUTE_COUNT
 };
 
@@ -104,7 +112,9 @@ int router_match(struct str method, struct str target, struct arena *scratch,
     X(LAST_EVENT_ID, "last_event_id")                                                              \
     X(VIEW, "view")                                                                                \
     X(PATH, "path")                                                                                \
-    X(SESSION, "session")
+    X(SESSION, "session")                                                                          \
+    X(TOOLS, "tools")                                                                              \
+    X(STREAM, "stream")
 
 enum view { VIEW_FULL, VIEW_COMPACT, VIEW_SUMMARY };
 
@@ -134,6 +144,8 @@ struct query {
     uint32_t labels_n;
     enum view view;
     struct core_parts *parts; /* in `scratch`; NULL: all. Each once, sorted */
+    struct str stream;        /* of the older MCP transport */
+    bool coral;               /* tools=coral */
     struct str *sessions;     /* in `scratch`. Each once, sorted */
     uint32_t sessions_n;
 };

@@ -10,6 +10,7 @@
  */
 #include "server/serve.h"
 
+#include "server/courier.h"
 #include "server/frontend.h"
 #include "server/listen.h"
 
@@ -187,7 +188,21 @@ static void raise_descriptor_limit(void)
 
 /* ---- all together */
 
-static int run_cluster(const struct config *config, struct frontend_shared *shared, int signals_fd)
+static void nudge(void *cluster, unsigned shard)
+{
+    cluster_nudge(cluster, shard);
+}
+
+/* The courier outlives the cluster, and touches it only while it runs. */
+static void start_courier(struct courier *courier, struct cluster *cluster)
+{
+    struct courier_start start = {.nudge = nudge, .ctx = cluster};
+    courier_make_key(cluster, &start.seal);
+    courier_start(courier, &start);
+}
+
+static int run_cluster(const struct config *config, struct frontend_shared *shared,
+                       struct courier *courier, int signals_fd)
 {
     struct reactor_frontend_ops ops = frontend_ops;
     char error[CONFIG_ERROR_SIZE];
@@ -195,13 +210,16 @@ static int run_cluster(const struct config *config, struct frontend_shared *shar
 
     ops.ctx = shared;
     struct cluster_options options = options_of(config, &ops);
+    options.courier = courier_wake(courier);
     shared->limits = &options.limits;
     if (cluster_start(&options, &cluster, error, sizeof(error)) != 0) {
         fprintf(stderr, "atoll: %s\n", error);
         return 1;
     }
+    start_courier(courier, cluster);
     wait_for_stop(config, cluster, signals_fd);
     cluster_stop(cluster);
+    courier_stop(courier);
     return cluster_join(cluster);
 }
 
@@ -237,7 +255,9 @@ int serve_run(const struct config *config)
     if (shared.figures == NULL)
         abort();
     memset((void *)shared.figures, 0, figures_bytes);
-    int status = run_cluster(config, &shared, signals_fd);
+    struct courier *courier = courier_new(reactors, &config->allow_wake_to);
+    int status = run_cluster(config, &shared, courier, signals_fd);
+    courier_free(courier);
     close(signals_fd);
     listen_unlink(&sockets);
     listen_close(&sockets);

@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-enum { SLOTS_MIN = 64 };
+enum { SLOTS_MIN = 64, USES_MASK = (1 << 30) - 1 };
 
 struct slot {
     void *object; /* NULL: free */
@@ -34,7 +34,7 @@ uint64_t slots_add(struct slots *slots, void *object)
     }
     struct slot *slot = &slots->items[place - 1];
     slot->object = object;
-    slot->uses++;
+    slot->uses = slot->uses < USES_MASK ? slot->uses + 1 : 1;
     slots->used++;
     return (uint64_t)slot->uses << 32 | place;
 }

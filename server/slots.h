@@ -2,7 +2,8 @@
  * slots: numbers that stand for objects of one thread, to send over a ring in place of a pointer.
  *
  * A token holds a place in the table and how often that place has been used: so the token of an
- * object that is gone finds nothing, even where its place has a new tenant.
+ * object that is gone finds nothing, even where its place has a new tenant. The two highest bits of
+ * a token are 0: for whoever has several tables.
  */
 #ifndef ATOLL_SERVER_SLOTS_H
 #define ATOLL_SERVER_SLOTS_H

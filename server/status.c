@@ -140,6 +140,7 @@ static void add_reactor(struct buf *out, const struct cluster *cluster,
     add_figure(out, "streams_reset", figure_read(&figures->streams_reset));
     add_figure(out, "streams_cut", figure_read(&figures->streams_cut));
     add_figure(out, "waiting", figure_read(&figures->waiting));
+    add_figure(out, "mcp_streams", figure_read(&figures->mcp_streams));
     add_figure(out, "requests", figure_read(&figures->requests));
     add_answers(out, figures);
     buf_add_byte(out, '}');
@@ -165,6 +166,21 @@ static void add_shard(struct buf *out, const struct frontend_shared *shared, uns
     buf_add(out, object.p, object.n - 1);
     add_figure(out, "watching", watching);
     buf_add_byte(out, '}');
+}
+
+static void add_connected(struct buf *out, const struct gather *gather)
+{
+    const char *comma = "";
+    buf_add_literal(out, "],\"connected\":[");
+    for (unsigned i = 0; i < gather->expected; i++) {
+        struct str told = gather->replies[i]->connected;
+        if (told.n == 0)
+            continue;
+        buf_add(out, comma, strlen(comma));
+        buf_add_str(out, told);
+        comma = ",";
+    }
+    buf_add_byte(out, ']');
 }
 
 /* As --io has it. */
@@ -200,6 +216,7 @@ void status_on_reply(struct exchange *exchange, struct request *request)
             buf_add_byte(out, ',');
         add_shard(out, shared, i, buf_str(&exchange->gather->replies[i]->body));
     }
-    buf_add_literal(out, "]}");
+    add_connected(out, exchange->gather);
+    buf_add_literal(out, "}");
     answer_text(exchange, ANSWER_JSON, buf_str(out));
 }

@@ -205,6 +205,19 @@ bool watcher_fill(struct watcher *watcher, struct outlet *outlet)
     return false;
 }
 
+bool watcher_read(struct watcher *watcher, void (*each)(void *ctx, struct str text), void *ctx)
+{
+    struct outlet basket = {0}; /* of no connection: it only gathers */
+    bool more = watcher_fill(watcher, &basket);
+
+    for (uint32_t i = 0; i < basket.pieces_n; i++) {
+        each(ctx, basket.pieces[i].text);
+        chunk_release(basket.pieces[i].chunk);
+    }
+    free(basket.pieces);
+    return more;
+}
+
 bool watcher_ended(const struct watcher *watcher)
 {
     return watcher->state == WATCHER_ENDING;

@@ -131,6 +131,8 @@ bool watcher_open(struct watcher *watcher, struct frontend *frontend,
 /* In the owner's `fill`: pushes what is to be said, as much as the outlet takes. True: there may be
  * more to say when this is out. */
 bool watcher_fill(struct watcher *watcher, struct outlet *outlet);
+/* The same for an owner that reads the texts itself, one or more messages in each. */
+bool watcher_read(struct watcher *watcher, void (*each)(void *ctx, struct str text), void *ctx);
 /* All is said, `end` included. */
 bool watcher_ended(const struct watcher *watcher);
 /* It has told all that its feed has: nothing is queued, asked or behind. */

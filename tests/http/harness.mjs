@@ -205,8 +205,10 @@ function checkRequest(request, answer, item, operation, at, what) {
       `${what}: took undocumented ?${name}`);
   const type = mediaType(request.type);
   if (!request.body?.length) return;
-  assert.ok(operation.requestBody?.content[type], `${what}: took an undocumented body`);
-  const lines = operation.requestBody.content[type].schema['x-lines'];
+  assert.ok(operation.requestBody, `${what}: took an undocumented body`);
+  const [body, bodyAt] = resolve(operation.requestBody, pointer(...at, 'requestBody'));
+  assert.ok(body.content[type], `${what}: took an undocumented body`);
+  const lines = body.content[type].schema['x-lines'];
   if (lines) return checkLines(lines, request.body.toString(), `${what}: the request`);
   if (answer.json?.results) { // a batch: each command that was applied
     const commands = type === NDJSON
@@ -221,7 +223,7 @@ function checkRequest(request, answer, item, operation, at, what) {
     });
     return;
   }
-  conforms(pointer(...at, 'requestBody', 'content', type, 'schema'), JSON.parse(request.body),
+  conforms(`${bodyAt}${pointer('content', type, 'schema')}`, JSON.parse(request.body),
     `${what}: the request`);
 }
 

@@ -7,6 +7,7 @@ import { readFileSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { expect, newId, refused, serve, until } from './harness.mjs';
+import { Peer, agentPath, refusedRpc } from './mcp.mjs';
 
 const SMALL = ['--shards', '1', '--max-body', '512KiB', '--max-batch-bytes', '512KiB',
   '--segment-size', '2MiB', '--checkpoint-bytes', '1MiB', '--compact-rate', '0',
@@ -49,6 +50,12 @@ describe('retention by bytes', () => {
     for (const query of ['/proof?at=5', '/diff?from=5', '/events?after=0', '/export'])
       assert.ok(refused(await server.get(path + query), 410, 'gone').oldest >= oldest, query);
     refused(await server.post(`${path}/fork`, { at: 5 }), 410, 'gone');
+    const peer = await Peer.connect(server, agentPath(sid, 'ann'));
+    const read = (uri) => peer.request('resources/read', { uri });
+    let { message } = await refusedRpc(read(`atoll://sessions/${sid}/events`), -32602, /kept/);
+    const page = await until(() => read(message.match(/atoll:\S+$/)[0])
+      .catch((error) => ({ message } = error) && undefined), 'events that are still there');
+    assert.ok(JSON.parse(page.contents[0].text).events.length > 0);
     const past = await server.view(sid, `?at=${view.seq - 1}`);
     assert.equal(past.seq, view.seq - 1);
     assert.deepEqual(await server.view(quiet), known, 'the state of all sessions stays');

@@ -163,7 +163,7 @@ static void defaults_are_the_documented_ones(void **state)
     assert_int_equal(loaded.page_limit_max, 1000);
     assert_int_equal(loaded.window_messages, 100);
     assert_int_equal(loaded.window_bytes, 1 << 20);
-    assert_int_equal(loaded.max_connections, 10000);
+    assert_int_equal(loaded.max_connections, 50000);
 }
 
 static void flag_goes_before_environment_before_file_before_default(void **state)
@@ -199,6 +199,8 @@ static void list_of_a_source_replaces_that_of_the_next(void **state)
     assert_loads("--config", file, NULL);
     assert_list(&loaded.listen, "127.0.0.1:1 unix:/run/a");
     assert_list(&loaded.allowed_hosts, "a.example b.example");
+    assert_loads("--allow-wake-to", "localhost:9000", "--allow-wake-to", "[fd00::/8]:80", NULL);
+    assert_list(&loaded.allow_wake_to, "localhost:9000 [fd00::/8]:80");
     setenv("ATOLL_LISTEN", "[::1]:2,localhost:3", 1);
     assert_loads("--config", file, NULL);
     assert_list(&loaded.listen, "[::1]:2 localhost:3");
@@ -360,6 +362,9 @@ static void bad_values_are_named_with_what_is_allowed(void **state)
     assert_refused("--allowed-host: \"http://a\" is not allowed; must be a host name or address, "
                    "with or without port",
                    "--allowed-host", "http://a", NULL);
+    assert_refused("--allow-wake-to: \"10.0.0.0/33\" is not allowed; must be a host name, an "
+                   "address or a range such as 10.0.0.0/8, with or without :PORT",
+                   "--allow-wake-to", "10.0.0.0/33", NULL);
     assert_refused("--allowed-origin: \"https://a/\" is not allowed; must be an origin such as "
                    "https://example.org",
                    "--allowed-origin", "https://a/", NULL);
