@@ -2,6 +2,8 @@
 # Runs the tests: tests/run.sh [PART...], by default all parts in this order:
 #   unit       ctest in build-asan/ (clang, address and undefined behaviour sanitizers)
 #   http       Node's tests in tests/http against that build's server
+#   mcp        Node's tests in tests/mcp: the protocol's conformance suite against that build's server
+#              with the suite's fixtures; and in tests/examples: agents that use it
 #   loadtest   Node's tests in tests/loadtest: the load generator, with sanitizers too, against that
 #              server and against one that does not keep its word
 #   crash      Node's tests in tests/crash against the release server in build/, and build-asan/'s
@@ -12,8 +14,8 @@
 #   sim        2 000 fresh seeds of the simulator, of the release build (unit runs some with sanitizers)
 #   tsan       ctest in build-tsan/ (clang, thread sanitizer)
 #   clang      everything compiles without a warning in build-clang/
-#   http-tsan  tests/http and tests/crash against the thread sanitizer's server; left out, and said
-#              so, when the parts before have taken more than 5 minutes
+#   http-tsan  tests/http, mcp, examples and crash against the thread sanitizer's server; left out,
+#              and said so, when the parts before have taken more than 5 minutes
 #
 # Normal path: install the Debian packages that are missing (through sudo if not root), then for
 # each part build what it needs and run it, showing the closing lines and the seconds it took.
@@ -28,7 +30,7 @@ cd "$root" || exit 1
 unset "${!ATOLL_@}" # they would be settings of the servers under test
 export LC_ALL=C.UTF-8
 
-all_parts=(unit http loadtest crash browser instructions sim tsan clang http-tsan)
+all_parts=(unit http mcp loadtest crash browser instructions sim tsan clang http-tsan)
 parts=("$@")
 ((${#parts[@]})) || parts=("${all_parts[@]}")
 for part in "${parts[@]}"; do
@@ -136,12 +138,31 @@ part_http() {
     need_packages haproxy && build_asan && run_node build-asan http
 }
 
+# What passed is shown with the result.
+run_mcp() {
+    local status=0
+    npm_packages tests/mcp "$1/npm.log" && npm_packages tests/examples "$1/npm.log" || return 1
+    run_node "$1" mcp || status=1
+    run_node "$1" examples || status=1
+    grep -o 'conformance .* scenarios pass.*' "$1/node-mcp.log" | sort -u
+    return $status
+}
+
+part_mcp() {
+    build_asan && run_mcp build-asan
+}
+
 part_loadtest() {
     build_asan -DATOLL_LOADTEST=ON && run_node build-asan loadtest
 }
 
+# build_release TARGET: no more than is needed, as linking with LTO takes its time.
+build_release() {
+    build_tree build "$1" -DCMAKE_BUILD_TYPE=Release -DATOLL_TESTS=ON
+}
+
 part_crash() {
-    build_tree build all -DCMAKE_BUILD_TYPE=Release -DATOLL_TESTS=ON && build_asan &&
+    build_release atoll && build_asan &&
         run_node build crash && run_node build-asan crash
 }
 
@@ -149,7 +170,7 @@ part_crash() {
 part_browser() {
     local status=0
     need_packages chromium &&
-        build_tree build all -DCMAKE_BUILD_TYPE=Release -DATOLL_TESTS=ON &&
+        build_release atoll &&
         npm_packages tests/browser build/npm.log && npm_packages web build/npm.log &&
         closing build/types.log 0 web/node_modules/.bin/tsc --project web || return 1
     export ATOLL_SCREENSHOTS=$root/build/screenshots
@@ -163,7 +184,7 @@ part_browser() {
 # nothing to compare with here, which is said.
 part_instructions() {
     local status=0
-    build_tree build all -DCMAKE_BUILD_TYPE=Release -DATOLL_TESTS=ON || return 1
+    build_release instructions || return 1
     node tests/instructions/check.mjs >build/instructions.log 2>&1 || status=$?
     tail -n 100 build/instructions.log
     ((status != 77)) || return 0
@@ -173,7 +194,7 @@ part_instructions() {
 
 # A seed that fails says how to repeat it.
 part_sim() {
-    build_tree build all -DCMAKE_BUILD_TYPE=Release -DATOLL_TESTS=ON &&
+    build_release sim &&
         closing build/sim.log 3 build/tests/atoll_sim --fresh 2000 -j 2
 }
 
@@ -191,7 +212,8 @@ part_http-tsan() {
         echo "left out: $SECONDS s have gone by; run it alone with: tests/run.sh http-tsan"
         return
     fi
-    need_packages haproxy && build_tsan && run_node build-tsan http && run_node build-tsan crash
+    need_packages haproxy && build_tsan && run_node build-tsan http && run_mcp build-tsan &&
+        run_node build-tsan crash
 }
 
 failed=()
