@@ -39,7 +39,7 @@ describe('the files of the dashboard', () => {
       assert.equal(packed.headers['content-encoding'], 'gzip');
       assert.equal(packed.headers.vary, 'accept-encoding');
       const bytes = (await plain.arrayBuffer()).byteLength;
-      assert.ok(bytes < 1024 || Number(packed.headers['content-length']) < bytes / 2,
+      assert.ok(bytes < 2048 || Number(packed.headers['content-length']) < bytes / 2,
         `${name} is smaller compressed`);
       const again = await server.get(name,
         { headers: { 'if-none-match': packed.headers.etag }, check: false });

@@ -293,7 +293,7 @@ describe('the past', () => {
       await page.goto(`/sessions/${sid}?at=20`);
       await message(page, 'Number 16 of').waitFor();
       await page.getByRole('button', { name: 'Fork from here' }).click();
-      await page.getByText(`${sid} at 20`).waitFor();
+      await page.getByRole('link', { name: `${sid} at 20` }).waitFor();
       assert.notEqual(new URL(page.url()).pathname, `/sessions/${sid}`);
       await message(page, 'Number 16 of').waitFor();
     });

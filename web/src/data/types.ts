@@ -9,12 +9,27 @@ export type Labels = Readonly<Record<string, string>>;
 // ---- the state of a session. Nothing in it is ever changed in place: what a patch does not touch
 // keeps its identity, so `===` says whether a thread, an agent or a message is still the same.
 
+/** How an agent is woken that has unread messages and does not wait for them. */
+export interface WakeTarget {
+  readonly url: string;
+  /** Only messages that mention it wake it. */
+  readonly mentions: boolean;
+  readonly signed: boolean;
+  /** Open after calls have failed, until one succeeds. */
+  readonly breaker: 'closed' | 'open';
+  /** Why the breaker is open. */
+  readonly why: string | null;
+}
+
 export interface Agent {
   readonly description: string | null;
   readonly status: AgentStatus;
   readonly note: string | null;
   readonly priority: number;
   readonly labels: Labels;
+  /** Offline when it was not heard of for so many seconds; null: never. */
+  readonly lease_s: number | null;
+  readonly wake: WakeTarget | null;
 }
 
 export interface Message {
@@ -110,10 +125,15 @@ export type SessionEvent = EventBase & (
       readonly parent_epoch: string; readonly parent_seq: number }
   | { readonly type: 'agent.registered'; readonly agent: string;
       readonly description?: string | null;
-      readonly labels?: Readonly<Record<string, string | null>> }
+      readonly labels?: Readonly<Record<string, string | null>>; readonly lease_s?: number | null }
   | { readonly type: 'agent.updated'; readonly agent: string; readonly status?: AgentStatus;
       readonly note?: string | null; readonly description?: string | null;
-      readonly priority?: number; readonly labels?: Readonly<Record<string, string | null>> }
+      readonly priority?: number; readonly labels?: Readonly<Record<string, string | null>>;
+      readonly lease_s?: number | null }
+  | { readonly type: 'agent.wake_set'; readonly agent: string; readonly url: string | null;
+      readonly mentions: boolean }
+  | { readonly type: 'agent.wake_reported'; readonly agent: string } &
+      Pick<WakeTarget, 'breaker' | 'why'>
   | { readonly type: 'agent.left'; readonly agent: string; readonly threads: readonly string[] }
   | { readonly type: 'thread.created'; readonly thread: string; readonly name: string;
       readonly creator: string; readonly participants: readonly string[] }
@@ -132,8 +152,9 @@ export type SessionEvent = EventBase & (
 export type EventType = SessionEvent['type'];
 export const eventTypes: readonly EventType[] = [
   'session.created', 'session.updated', 'session.closed', 'session.forked', 'agent.registered',
-  'agent.updated', 'agent.left', 'thread.created', 'thread.participant_added',
-  'thread.participant_removed', 'thread.closed', 'message.sent', 'thread.read', 'inbox.acked'];
+  'agent.updated', 'agent.wake_set', 'agent.wake_reported', 'agent.left', 'thread.created',
+  'thread.participant_added', 'thread.participant_removed', 'thread.closed', 'message.sent',
+  'thread.read', 'inbox.acked'];
 
 export interface EventPage {
   readonly events: readonly SessionEvent[];
@@ -156,9 +177,12 @@ export type Command = (
   | { type: 'session.update'; labels: Record<string, string | null> }
   | { type: 'session.close'; summary?: string | null }
   | { type: 'agent.register'; agent: string; description?: string | null;
-      labels?: Record<string, string | null> }
+      labels?: Record<string, string | null>; lease_s?: number | null }
   | { type: 'agent.update'; agent: string; status?: AgentStatus; note?: string | null;
-      description?: string | null; priority?: number; labels?: Record<string, string | null> }
+      description?: string | null; priority?: number; labels?: Record<string, string | null>;
+      lease_s?: number | null }
+  | { type: 'agent.wake'; agent: string; url: string | null; secret?: string | null;
+      mentions?: boolean }
   | { type: 'agent.leave'; agent: string }
   | { type: 'thread.create'; thread?: string; creator: string; name: string;
       participants: string[] }
@@ -217,6 +241,7 @@ export interface ServerStatus {
   readonly io: string;
   readonly reactors: readonly ReactorFigures[];
   readonly shards: readonly ShardFigures[];
+  readonly connected: readonly ConnectedAgent[];
 }
 export interface ReactorFigures {
   readonly id: number;
@@ -229,4 +254,12 @@ export interface ShardFigures {
   readonly shard: number;
   readonly log: Readonly<Record<string, number>>;
   readonly [figure: string]: unknown;
+}
+/** An agent with a connection; at most 1,000 of each reactor are told. */
+export interface ConnectedAgent {
+  readonly session: string;
+  readonly agent: string;
+  readonly face: 'inbox' | 'mcp' | 'mcp-sse';
+  /** For a message, just now. */
+  readonly waiting: boolean;
 }

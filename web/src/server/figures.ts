@@ -21,6 +21,7 @@ export interface Sample {
   readonly streams: number;
   readonly sockets: number;
   readonly waiting: number;
+  readonly mcpStreams: number;
 }
 
 type Figures = Readonly<Record<string, unknown>>;
@@ -84,6 +85,7 @@ export function compare(before: ServerStatus, after: ServerStatus, at: number): 
     streams: total(reactors, 'streams'),
     sockets: total(reactors, 'sockets'),
     waiting: total(reactors, 'waiting'),
+    mcpStreams: total(reactors, 'mcp_streams'),
   };
 }
 

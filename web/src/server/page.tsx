@@ -3,8 +3,9 @@
 import type uPlot from 'uplot';
 import { useEffect, useMemo, useState } from 'preact/hooks';
 import { watchStatus } from '../data/client';
-import type { ServerStatus } from '../data/types';
+import type { ConnectedAgent, ServerStatus } from '../data/types';
 import { Chart } from '../ui/chart';
+import { sessionHref } from '../ui/router';
 import { duration } from '../ui/time';
 import { several } from '../ui/words';
 import {
@@ -15,6 +16,8 @@ import {
 const KEPT_S = 180;
 const GAP_MS = 3_500;
 const LINES_MOST = 6;
+const CONNECTED_MOST = 200; // rows of the table
+const TOLD_MOST = 1000; // connections that one reactor tells of; there may be more
 
 /** The answers of the last minutes, kept over visits to other pages. */
 let samples: (Sample | { at: number })[] = [];
@@ -78,8 +81,8 @@ const charts: readonly Lines[] = [
   { title: 'Queues', what: 'requests on their way to a shard', format: count,
     ...each('shards', (s) => s.queued) },
   { title: 'Watchers', what: 'open now', format: count,
-    names: () => ['connections', 'streams', 'WebSockets', 'held by an inbox'],
-    values: (s) => [s.connections, s.streams, s.sockets, s.waiting] },
+    names: () => ['connections', 'streams', 'WebSockets', 'held by an inbox', 'MCP streams'],
+    values: (s) => [s.connections, s.streams, s.sockets, s.waiting, s.mcpStreams] },
   { title: 'Memory', what: 'of the shards', format: bytes, isBytes: true,
     names: () => ['all', 'sessions'], values: (s) => [s.memory, s.sessionsMemory] },
   { title: 'Turns of the loop', what: '99 of 100 took at most', format: microseconds,
@@ -125,12 +128,14 @@ function ChartCard({ lines, status }: { lines: Lines; status: ServerStatus }) {
 // ---- figures
 
 function Tiles({ status }: { status: ServerStatus }) {
+  const companions = total(status.shards, 'companions');
   const newest = samples[samples.length - 1];
   const sample = newest && 'events' in newest ? newest : undefined;
   const tiles: readonly [string, string, string?][] = [
     ['Running for', duration(status.uptime_s * 1000), `version ${status.version}`],
     ['Sessions', count(total(status.shards, 'sessions')),
-      `${count(total(status.shards, 'active'))} in memory`],
+      `${count(total(status.shards, 'active'))} in memory`
+        + (companions > 0 ? `, ${several(companions, 'companion')}` : '')],
     ['Events', sample ? perSecond(sample.events) : '–',
       `${count(total(status.shards, 'events'))} in all`],
     ['Commits', sample ? perSecond(sample.commits) : '–',
@@ -150,6 +155,57 @@ function Tiles({ status }: { status: ServerStatus }) {
         </div>
       ))}
     </dl>
+  );
+}
+
+const faces = { inbox: 'HTTP inbox', mcp: 'MCP', 'mcp-sse': 'MCP, HTTP+SSE' };
+
+/** Who is connected, each once with how often, by session; ids have no blanks. */
+function byConnection(connected: readonly ConnectedAgent[]) {
+  const counts = new Map<string, { one: ConnectedAgent; times: number }>();
+  for (const one of connected) {
+    const key = `${one.session} ${one.agent} ${one.face} ${one.waiting}`;
+    const known = counts.get(key);
+    if (known) known.times++;
+    else counts.set(key, { one, times: 1 });
+  }
+  return [...counts].sort(([a], [b]) => (a < b ? -1 : 1));
+}
+
+function Connected({ connected }: { connected: readonly ConnectedAgent[] }) {
+  const rows = byConnection(connected);
+  const agents = new Set(connected.map(({ session, agent }) => `${session} ${agent}`)).size;
+  return (
+    <section class="card figures connected">
+      <header>
+        <h2 id="connected">Who is connected</h2>
+        <span class="muted small">{connected.length >= TOLD_MOST && 'at least '}
+          {several(agents, 'agent')}</span>
+      </header>
+      {rows.length === 0 && <p class="none muted small">
+        No agent waits for messages or listens by MCP.</p>}
+      {rows.length > 0 && <div class="scroll" tabIndex={0} role="region"
+        aria-labelledby="connected">
+        <table class="table">
+          <thead>
+            <tr>{['Session', 'Agent', 'By', 'Just now'].map((name) =>
+              <th scope="col" key={name}>{name}</th>)}</tr>
+          </thead>
+          <tbody>
+            {rows.slice(0, CONNECTED_MOST).map(([key, { one, times }]) => (
+              <tr key={key}>
+                <th scope="row"><a href={sessionHref(one.session)}>{one.session}</a></th>
+                <td>{one.agent}</td>
+                <td>{faces[one.face] ?? one.face}</td>
+                <td>{one.waiting ? 'waits' : 'listens'}{times > 1 && ` × ${times}`}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+        {rows.length > CONNECTED_MOST && <p class="none muted small">
+          and {(rows.length - CONNECTED_MOST).toLocaleString()} more</p>}
+      </div>}
+    </section>
   );
 }
 
@@ -204,6 +260,7 @@ export default function ServerPage() {
       <div class="charts">
         {charts.map((lines) => <ChartCard key={lines.title} lines={lines} status={status} />)}
       </div>
+      <Connected connected={status.connected} />
       <FigureTable title="Shards" word="shard" rows={status.shards} />
       <FigureTable title="Reactors" word="reactor" rows={status.reactors} />
     </div>

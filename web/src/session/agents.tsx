@@ -1,19 +1,22 @@
-// The agents: what each does, for how long, and what it has not read.
+// The agents: what each does, for how long, what it has not read, and how it is woken.
 
 import { useEffect, useState } from 'preact/hooks';
-import type { Agent } from '../data/types';
+import type { Agent, WakeTarget } from '../data/types';
 import { AgentName, StatusDot } from '../ui/agents';
 import { duration, now } from '../ui/time';
 import { ChangeAgent } from './forms';
-import { PenIcon } from './icons';
+import { BellIcon, PenIcon } from './icons';
 import { unreadByAgent, unreadText, type Unread } from './marks';
 import type { Model } from './model';
-import { Isolated, number } from './text';
+import { gist, Isolated, number } from './text';
 
 const SHOWN = 100; // more at a wish
 
 // Who needs a human comes first.
-const order = ['attention', 'question', 'working', 'waiting', 'idle', 'offline'];
+const order = ['attention', 'question', 'unreachable', 'working', 'waiting', 'idle', 'offline'];
+const rank = ({ status, wake }: Agent) => order.indexOf(
+  wake?.breaker === 'open' && status !== 'attention' && status !== 'question' ?
+    'unreachable' : status);
 
 export function Agents({ model }: { model: Model }) {
   const view = model.calm.value;
@@ -21,7 +24,7 @@ export function Agents({ model }: { model: Model }) {
   const [all, setAll] = useState(false);
   void model.learnt.value;
   const agents = Object.entries(view?.state.agents ?? {}).sort(([, a], [, b]) =>
-    order.indexOf(a.status) - order.indexOf(b.status) || b.priority - a.priority);
+    rank(a) - rank(b) || b.priority - a.priority);
   const unread = view ? unreadByAgent(view.state) : new Map<string, Unread>();
   const changed = changing !== null ? view?.state.agents[changing] : undefined;
   const may = model.at.value === null && view?.state.status === 'open';
@@ -53,7 +56,8 @@ function AgentRow({ id, agent, unread, since, at, isMe, onChange }: {
   since: number | null; at: number | null;
   isMe: boolean; onChange: (() => void) | undefined;
 }) {
-  const { status, note, description, priority, labels } = agent;
+  const { status, note, description, priority, labels, lease_s, wake } = agent;
+  const [showsWake, setShowsWake] = useState(false);
   return <li class={`agent agent-${status}`}>
     <div class="row">
       <StatusDot status={status} />
@@ -64,15 +68,28 @@ function AgentRow({ id, agent, unread, since, at, isMe, onChange }: {
       <span class="grow" />
       {unread && <span class="badge warn" title="messages it has not read">
         {unreadText(unread)}<span class="visually-hidden"> unread</span></span>}
+      {wake && <button type="button" class="button quiet icon small" title="It can be woken"
+        aria-label={`How ${id} is woken`} aria-expanded={showsWake}
+        onClick={() => setShowsWake(!showsWake)}><BellIcon /></button>}
       {onChange && <button type="button" class="button quiet icon small" title="Change status"
         aria-label={`Change ${id}`} onClick={onChange}><PenIcon /></button>}
     </div>
     <div class="muted small">{status}{since !== null && <> for <Ticking since={since} at={at} /></>}
-      {note && <>: <Isolated text={note} /></>}</div>
+      {note && <>: <Isolated text={note} /></>}
+      {lease_s !== null && <span class="lease" title="Offline when it was not heard of for so long">
+        {' · '}lease {number.format(lease_s)} s</span>}</div>
+    {wake?.breaker === 'open' && <p class="unreachable small"><strong>It cannot be woken.</strong>
+      {wake.why !== null && <> <Isolated text={wake.why} /></>}</p>}
+    {wake && showsWake && <Wake wake={wake} />}
     {description && description !== id && <div class="muted small" dir="auto">
       <Isolated text={description} /></div>}
     <Labels labels={labels} />
   </li>;
+}
+
+function Wake({ wake: { url, mentions, signed } }: { wake: WakeTarget }) {
+  return <p class="muted small">Woken by {mentions ? 'messages that mention it' : 'each message'},
+    through {signed ? 'signed' : 'unsigned'} calls to <bdi class="mono">{gist(url, 300)}</bdi></p>;
 }
 
 function Ticking({ since, at }: { since: number; at: number | null }) {

@@ -86,7 +86,7 @@ function MessageList({ model, tid, thread }: { model: Model; tid: string; thread
         onClick={() => setQuery({ message: null })}>All right</button></p>}
     <Windowed handle={list} items={log.items} keyOf={keyOf} row={row} stick="bottom" guess={90}
       name="message-list" label="Messages" onStuck={setStuck} onFarEnd={older}
-      head={<Beginning model={model} tid={tid} />} />
+      head={<Beginning model={model} tid={tid} older={log.start} none={last === 0} />} />
     {!stuck && <button type="button" class="button to-end" onClick={() => {
       setQuery({ message: null }, { replace: true });
       list.current?.goToEnd();
@@ -101,17 +101,18 @@ function countAfter(items: readonly Message[], seq: number): number {
 }
 
 /** What stands before the first message that is known. */
-function Beginning({ model, tid }: { model: Model; tid: string }) {
+function Beginning({ model, tid, older, none }: {
+  model: Model; tid: string; older: number; none: boolean;
+}) {
   const log = model.log(tid);
-  void log.version.value;
   if (log.problem.value) return <div class="pane-note">
     <ProblemLine problem={log.problem.value} />
     <button type="button" class="button small" onClick={() => log.loadOlder()}>Try again</button>
   </div>;
-  if (log.start > 0) return <p class="pane-note muted small">
-    {number.format(log.start)} older messages{log.loading.value ? ', loading…' : ''}</p>;
+  if (older > 0) return <p class="pane-note muted small">
+    {number.format(older)} older messages{log.loading.value ? ', loading…' : ''}</p>;
   return <p class="pane-note muted small">
-    {log.items.length > 0 ? 'The thread begins here.' : 'Nothing has been said here yet.'}</p>;
+    {none ? 'Nothing has been said here yet.' : 'The thread begins here.'}</p>;
 }
 
 /** Scrolls to the message in the address; returns its id where there is none. */

@@ -36,7 +36,7 @@ function paced<T>(source: ReadonlySignal<T>, ms: number): [ReadonlySignal<T>, ()
     void source.value;
     if (timer !== undefined) return;
     const wait = last + ms - performance.now();
-    if (wait <= 0) take();
+    if (wait <= 0 || value.peek() === null) take(); // the first one at once
     else timer = setTimeout(take, wait);
   });
   return [value, () => {

@@ -6,7 +6,7 @@
 
 import { signal } from '@preact/signals';
 import { ProblemError, readEvents, type EventFilter, type Fold } from '../data/client';
-import type { Message, Patch, Problem, SessionEvent, Thread } from '../data/types';
+import type { Message, Patch, Problem, SessionEvent, Thread, WakeTarget } from '../data/types';
 
 const PAGE = 100;
 const KEPT = 4000;
@@ -44,10 +44,18 @@ const SHORT = 160;
 const list = (names: readonly string[]) => names.slice(0, 6).join(', ') +
   (names.length > 6 ? ` and ${names.length - 6} more` : '');
 const changes = (fields: Readonly<Record<string, unknown>>): string =>
-  Object.entries(fields).map(([name, value]) =>
-    value === null ? `no ${name}` :
-    typeof value === 'object' ? `${name} ${changes(value as Record<string, unknown>)}` :
-    `${name}: ${String(value).slice(0, SHORT)}`).join(' · ');
+  Object.entries(fields).filter(([, value]) => JSON.stringify(value) !== '{}')
+    .map(([name, value]) => value === null ? `no ${name}` :
+      typeof value === 'object' ? `${name} ${changes(value as Record<string, unknown>)}` :
+      `${name}: ${String(value).slice(0, SHORT)}`).join(' · ');
+
+/** What was set, and what was reported, of a target. */
+const targetText = (target: Pick<WakeTarget, 'mentions'> & { url: string | null } | null) =>
+  target?.url ? `woken by ${target.mentions ? 'mentions' : 'messages'}: ${
+    target.url.slice(0, SHORT)}` : 'woken no more';
+const breakerText = (agent: string, { breaker, why }: Pick<WakeTarget, 'breaker' | 'why'>) =>
+  breaker === 'open' ? `${agent} cannot be woken: ${why ?? 'calls fail'}` :
+    `${agent} can be woken again`;
 
 type Facts = Pick<Entry, 'thread' | 'agents' | 'text'>;
 
@@ -70,6 +78,9 @@ function factsOfEvent(event: SessionEvent): Facts {
     case 'thread.read': return { thread, agents: about, text: `up to ${event.read}` };
     case 'inbox.acked':
       return { thread, agents: about, text: list(event.threads.map((one) => one.thread)) };
+    case 'agent.wake_set': return { thread, agents: about, text: targetText(event) };
+    case 'agent.wake_reported':
+      return { thread, agents: about, text: breakerText(event.agent, event) };
     case 'agent.left': return { thread, agents: about, text: list(event.threads) };
     case 'session.forked':
       return { thread, agents: about, text: `of ${event.parent} at ${event.parent_seq}` };
@@ -101,6 +112,10 @@ function factsOfPatch({ ops, type, actor }: Patch): Facts {
       const { name, participants } = value as Thread;
       for (const agent in participants) agents.add(agent);
       text = `${name} · ${list(Object.keys(participants))}`;
+    } else if (root === 'agents' && member === 'wake') {
+      const target = value as WakeTarget | null;
+      text = type === 'agent.wake_reported' && target ? breakerText(id!, target) :
+        targetText(target);
     } else if (root === 'agents' && member) {
       said[which === undefined ? member : `${member}.${decoded(which)}`] = value;
     } else if (type === 'thread.closed' && member === 'summary') {

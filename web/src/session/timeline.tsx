@@ -8,7 +8,7 @@ import { clockTime } from '../ui/time';
 import { ProblemLine } from './forms';
 import { Inspector } from './inspector';
 import { numberIn, type Model } from './model';
-import { gist, number } from './text';
+import { counted, gist } from './text';
 import type { Entry, Filter } from './timeline-model';
 import { Windowed } from './windowed';
 
@@ -50,7 +50,7 @@ export function TimelinePanel({ model }: { model: Model }) {
       name="timeline" label="Events" onFarEnd={more}
       foot={<p class="pane-note muted small">{timeline.loading.value ? 'Loading…' :
         entries.length === 0 ? 'No events match.' :
-        timeline.complete.value ? `${number.format(entries.length)} events` : ''}</p>} />
+        timeline.complete.value ? counted(entries.length, 'event') : ''}</p>} />
   </section>;
 }
 
