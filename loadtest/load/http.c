@@ -153,6 +153,12 @@ static enum http_result head_ends(struct http *http)
         http->state = HTTP_IN_CHUNK_SIZE;
         return HTTP_MORE;
     }
+    http->to_close = !framing.has_length && http->may_close;
+    if (http->to_close) {
+        http->left = UINT64_MAX;
+        http->state = HTTP_IN_BODY;
+        return HTTP_MORE;
+    }
     http->left = framing.length;
     if (!framing.has_length && http->status != 204 && http->status != 304)
         return fail(http, "the answer has neither a length nor chunks");
@@ -269,6 +275,7 @@ enum http_result http_send(struct http *http, const char *bytes, size_t size)
     http->out_sent = http->head_size = http->tail_size = 0;
     http->body_bytes = 0;
     http->status = 0;
+    http->to_close = http->closed = false;
     if (http->keep_body) {
         http->body_size = 0;
         if (!http_keep(http, "", 0))
@@ -285,6 +292,10 @@ enum http_result http_receive(struct http *http,
 
     while (result == HTTP_MORE) {
         ssize_t n = recv(http->fd, bytes, sizeof(bytes), 0);
+        if (n == 0 && http->state == HTTP_IN_BODY && http->to_close) {
+            http->closed = true;
+            return answer_ends(http);
+        }
         if (n == 0)
             return fail(http, "the server has closed the connection");
         if (n < 0 && errno == EAGAIN)

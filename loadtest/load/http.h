@@ -43,7 +43,11 @@ struct http {
     size_t head_size;
     uint64_t left;
     const char *error;
-    bool keep_body; /* the owner's to set, after http_connect and before http_send */
+    /* The owner's to set, after http_connect and before http_send: */
+    bool keep_body;
+    bool may_close; /* an answer that tells no length ends with the connection; else it fails */
+    bool to_close;  /* this one is such, */
+    bool closed;    /* and has: the next request needs another connection */
     /* The answer: */
     int status;
     uint64_t body_bytes;

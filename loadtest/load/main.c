@@ -17,8 +17,8 @@
 #include <sys/resource.h>
 
 static const struct mode *const modes[] = {
-    &mode_post, &mode_batch, &mode_request, &mode_fill,  &mode_watch,
-    &mode_ws,   &mode_idle,  &mode_wait,    &mode_mixed, &mode_recover,
+    &mode_post, &mode_batch, &mode_request, &mode_fill,    &mode_watch, &mode_ws,
+    &mode_idle, &mode_wait,  &mode_mixed,   &mode_recover, &mode_mcp,   &mode_mcp_wait,
 };
 enum { MODES = sizeof(modes) / sizeof(modes[0]) };
 

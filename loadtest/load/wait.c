@@ -12,6 +12,10 @@
  * finds the message with its next request, and what was planned and could not be sent before the
  * end is sent, and measured, after it. An operation is an agent that has got a message.
  *
+ * Mode `mcp-wait` is the same with agents that wait by MCP's tool atoll_wait, which acknowledges
+ * the messages of the last answer by its `ack`. Before the first message it waits until the server
+ * holds all of them, and tells what memory each takes (--pid).
+ *
  * Checked: each agent gets exactly the messages that mention it, once, in order; none is answered
  * with nothing before its time is over; and in the end, read back, each session's events hold
  * each message once, in order, and no inbox holds one that was acknowledged.
@@ -24,6 +28,7 @@
  * Thread: one.
  */
 #include "ask.h"
+#include "mcp_wire.h"
 #include "meter.h"
 #include "options.h"
 
@@ -39,6 +44,7 @@ enum {
     AHEAD_PLANNED = 64,       /* messages of a session on the way, at most, with --rate */
     READ_EVERY = 500,
     EVENTS_AT_ONCE = 256,
+    HELD_S = 60,   /* until the server must hold all waits of MCP */
     LATE_S = 10,   /* until all that was planned must have been sent, after the run */
     DRAIN_S = 10,  /* and then until all must have what is theirs */
     EARLY_MS = 20, /* by which a wait may end before its time: the clock's grain */
@@ -57,6 +63,8 @@ struct peer {
     uint64_t asked_ns;
     bool busy; /* WRITER: a message is under way. AGENT: it acknowledges, else it waits */
     /* AGENT: */
+    char *token;      /* of MCP_OLDER */
+    uint64_t calls;   /* of MCP */
     uint64_t next;    /* the number of the message that has to come next */
     uint32_t unacked; /* messages before that one which it is acknowledging */
     uint32_t acks;
@@ -95,6 +103,9 @@ struct wait {
 static unsigned agents_n = 1000;
 static unsigned wait_s = 50;
 static bool mention_all;
+static bool by_mcp; /* mode mcp-wait */
+static enum mcp_revision revision;
+static const char *const revisions[] = {"modern", "older"};
 
 /* ---- names */
 
@@ -126,19 +137,64 @@ static void broken(struct wait *wait, const struct peer *peer, const char *what)
     wait->broken = true;
 }
 
+static bool open_peer(struct wait *wait, struct peer *peer)
+{
+    bool open = http_connect(&peer->http, &wait->options->address) &&
+                http_watch(&peer->http, wait->epoll_fd);
+
+    peer->http.keep_body = true;
+    peer->http.may_close = by_mcp;
+    return open;
+}
+
+/* The server closes what has been idle for a while, as a writer can be, and behind each answer of
+ * MCP that was a stream of events. */
+static void reopen(struct wait *wait, struct peer *peer)
+{
+    http_close(&peer->http);
+    if (!open_peer(wait, peer)) {
+        peer->http.error = strerror(errno);
+        broken(wait, peer, peer->http.error);
+    }
+}
+
 static void send_request(struct wait *wait, struct peer *peer)
 {
+    if (peer->http.closed)
+        reopen(wait, peer);
+    if (wait->broken)
+        return;
     peer->asked_ns = process_now_ns();
     if (http_send(&peer->http, peer->request.p, peer->request.n) == HTTP_FAILED)
         broken(wait, peer, peer->http.error);
 }
 
-static void send_poll(struct wait *wait, struct peer *agent)
+/* `ack`: a cursor up to its quote, of which all is acknowledged; NULL: none. */
+static void put_mcp_wait(struct wait *wait, struct peer *agent, const char *session,
+                         const char *ack)
+{
+    struct text *arguments = &wait->body;
+    char name[16];
+
+    snprintf(name, sizeof(name), "a%u", agent->number / wait->sessions_n);
+    arguments->n = 0;
+    text_format(arguments, "{\"mentions_only\":true,\"wait_s\":%u,\"ack\":\"%.*s\"}", wait_s,
+                ack != NULL ? (int)strcspn(ack, "\"") : 0, ack != NULL ? ack : "");
+    mcp_put_call(&agent->request, revision, agent->token, session, name, "atoll_wait",
+                 ++agent->calls, arguments->p);
+}
+
+static void send_poll(struct wait *wait, struct peer *agent, const char *ack)
 {
     char name[64];
 
     session_name(wait, agent->session, name);
     agent->busy = false;
+    if (by_mcp) {
+        put_mcp_wait(wait, agent, name, ack);
+        send_request(wait, agent);
+        return;
+    }
     ask_get(&agent->request, "/v1/sessions/%s/agents/a%u/inbox?mentions=true&wait=%u", name,
             agent->number / wait->sessions_n, wait_s);
     send_request(wait, agent);
@@ -279,14 +335,34 @@ static void take_message(struct wait *wait, struct peer *agent, const char *cont
     }
 }
 
-static void send_ack(struct wait *wait, struct peer *agent, const char *last_seq)
+/* The agent is about to wait again: what it acknowledged is done with, as far as it goes. */
+static void done_with_acked(struct wait *wait, struct peer *agent)
+{
+    struct session *session = &wait->sessions[agent->session];
+
+    for (uint64_t number = agent->next; agent->unacked != 0; agent->unacked--) {
+        number -= stride(session);
+        session->ring[number % wait->ahead].left--;
+    }
+    while (session->done < session->sent && session->ring[session->done % wait->ahead].left == 0)
+        session->done++;
+    kick(wait, &wait->writers[agent->session % wait->writers_n]);
+}
+
+static void send_ack(struct wait *wait, struct peer *agent, const char *from, const char *last_seq)
 {
     const char *end = agent->http.body + agent->http.body_size;
-    const char *cursor = find_member(agent->http.body, end, "cursor");
+    const char *cursor = find_member(from, end, "cursor");
     char name[64];
 
     if (cursor == NULL) {
         broken(wait, agent, "an inbox without a cursor");
+        return;
+    }
+    if (by_mcp && (agent->acks + 1) % READ_EVERY != 0) {
+        agent->acks++;
+        send_poll(wait, agent, cursor);
+        done_with_acked(wait, agent);
         return;
     }
     session_name(wait, agent->session, name);
@@ -308,58 +384,35 @@ static void send_ack(struct wait *wait, struct peer *agent, const char *last_seq
 static void agent_woken(struct wait *wait, struct peer *agent, uint64_t now_ns)
 {
     const char *end = agent->http.body + agent->http.body_size, *last_seq = NULL;
-    const char *p = agent->http.body;
+    const char *from = by_mcp ? mcp_result(&agent->http) : agent->http.body, *p = from;
     uint64_t before = wait->delivered;
 
-    for (; (p = find_member(p, end, "content")) != NULL;)
+    if (from == NULL) {
+        broken(wait, agent, "a wait was refused");
+        return;
+    }
+    while ((p = find_member(p, end, "content")) != NULL)
         take_message(wait, agent, p, now_ns);
-    for (p = agent->http.body; (p = find_member(p, end, "seq")) != NULL;)
-        last_seq = p;
+    /* REST names a message's seq; MCP its id, which is an m and its seq. */
+    for (p = from; (p = find_member(p, end, by_mcp ? "id" : "seq")) != NULL;)
+        last_seq = by_mcp ? p + 1 : p;
     if (wait->delivered != before) {
-        send_ack(wait, agent, last_seq);
+        send_ack(wait, agent, from, last_seq);
         return;
     }
     if (now_ns - agent->asked_ns + (uint64_t)EARLY_MS * 1000000 < (uint64_t)wait_s * SECOND_NS)
         report_problem(wait->report, "agent %u was woken by nothing after %.3f of %u s",
                        agent->number, (double)(now_ns - agent->asked_ns) / SECOND_NS, wait_s);
     wait->expired++;
-    send_poll(wait, agent);
+    send_poll(wait, agent, NULL);
 }
 
-/* The agent is about to wait again: what it acknowledged is done with, as far as it goes. */
 static void agent_acked(struct wait *wait, struct peer *agent, uint64_t now_ns)
 {
-    struct session *session = &wait->sessions[agent->session];
-
     if (wait->meter.on)
         histogram_add(&wait->ack, now_ns - agent->asked_ns);
-    send_poll(wait, agent);
-    for (uint64_t number = agent->next; agent->unacked != 0; agent->unacked--) {
-        number -= stride(session);
-        session->ring[number % wait->ahead].left--;
-    }
-    while (session->done < session->sent && session->ring[session->done % wait->ahead].left == 0)
-        session->done++;
-    kick(wait, &wait->writers[agent->session % wait->writers_n]);
-}
-
-static bool open_peer(struct wait *wait, struct peer *peer)
-{
-    bool open = http_connect(&peer->http, &wait->options->address) &&
-                http_watch(&peer->http, wait->epoll_fd);
-
-    peer->http.keep_body = true;
-    return open;
-}
-
-/* The server closes what has been idle for a while, as a writer can be. */
-static void reopen(struct wait *wait, struct peer *peer)
-{
-    http_close(&peer->http);
-    if (!open_peer(wait, peer)) {
-        peer->http.error = strerror(errno);
-        broken(wait, peer, peer->http.error);
-    }
+    send_poll(wait, agent, NULL);
+    done_with_acked(wait, agent);
 }
 
 static void peer_go_on(struct wait *wait, struct peer *peer)
@@ -442,7 +495,7 @@ static bool open_peers(struct wait *wait, enum kind kind, struct peer *peers, ui
         }
         if (kind == AGENT) {
             peer->next = mention_all ? 0 : i / wait->sessions_n;
-            send_poll(wait, peer);
+            send_poll(wait, peer, NULL);
         }
     }
     return true;
@@ -471,6 +524,82 @@ static void turn(struct wait *wait)
     for (int i = 0; i < n && !wait->broken; i++)
         peer_go_on(wait, events[i].data.ptr);
     send_planned(wait, process_now_ns());
+}
+
+/* ---- before the run, by MCP */
+
+static bool make_tokens(struct wait *wait, struct asker *asker)
+{
+    for (uint32_t i = 0; i < wait->agents_n; i++) {
+        struct peer *agent = &wait->agents[i];
+        char session[64], name[16];
+        agent->token = malloc(MCP_TOKEN_BYTES);
+        if (agent->token == NULL)
+            option_refuse("out of memory");
+        session_name(wait, i % wait->sessions_n, session);
+        snprintf(name, sizeof(name), "a%u", i / wait->sessions_n);
+        const char *wrong = mcp_initialize(asker, session, name, agent->token);
+        if (wrong != NULL) {
+            fprintf(stderr, "atoll-load: MCP cannot be begun with: %s\n", wrong);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Of all shards together. NULL, or what is wrong. */
+static const char *count_held(struct asker *asker, uint64_t *held)
+{
+    ask_get(&asker->request, "/v1/status");
+    const char *wrong = asker_ask(asker);
+    if (wrong != NULL)
+        return wrong;
+    const char *end = asker->http.body + asker->http.body_size;
+    const char *p = find_member(asker->http.body, end, "shards");
+    *held = 0;
+    while (p != NULL && (p = find_member(p, end, "waiting")) != NULL)
+        *held += strtoull(p, NULL, 10);
+    return NULL;
+}
+
+static void await_held(struct wait *wait, struct asker *asker)
+{
+    uint64_t end_ns = process_now_ns() + (uint64_t)HELD_S * SECOND_NS, held = 0;
+    const char *wrong = NULL;
+
+    while (wrong == NULL && held < wait->agents_n && !wait->broken && process_now_ns() < end_ns) {
+        turn(wait);
+        wrong = count_held(asker, &held);
+    }
+    if (wrong != NULL)
+        report_problem(wait->report, "how many wait cannot be asked: %s", wrong);
+    else if (held < wait->agents_n && !wait->broken)
+        report_problem(wait->report, "the server holds %llu waits of %u after %d s",
+                       (unsigned long long)held, wait->agents_n, HELD_S);
+}
+
+static double server_bytes(const struct wait *wait)
+{
+    struct process_usage usage = process_usage(wait->options->pid);
+    return (usage.rss_mb + usage.page_tables_mb) * 1e6;
+}
+
+static bool open_agents(struct wait *wait, struct asker *asker)
+{
+    bool measured = by_mcp && wait->options->pid != 0;
+
+    if (by_mcp && revision == MCP_OLDER && !make_tokens(wait, asker))
+        return false;
+    double before = measured ? server_bytes(wait) : 0;
+    if (!open_peers(wait, AGENT, wait->agents, wait->agents_n))
+        return false;
+    if (by_mcp)
+        await_held(wait, asker);
+    if (measured)
+        report_figure(wait->report, "agent_bytes",
+                      (server_bytes(wait) - before) / (double)wait->agents_n,
+                      "memory of the server for each agent that waits, with its connection");
+    return true;
 }
 
 /* What was planned before the end and had to wait: it counts like what did not. */
@@ -626,7 +755,10 @@ static void tell(struct wait *wait)
     report_latency(wait->report, "after_answer", &wait->after,
                    "from the writer's answer until the agent has the message; 0: it had it before");
     report_latency(wait->report, "answer", &wait->answer, "from sending a message to its answer");
-    report_latency(wait->report, "ack", &wait->ack, "from an acknowledgement to its answer");
+    if (by_mcp)
+        report_option(wait->report, "revision", "%s", revisions[revision]);
+    else
+        report_latency(wait->report, "ack", &wait->ack, "from an acknowledgement to its answer");
 }
 
 static void close_peers(struct peer *peers, uint32_t n)
@@ -634,6 +766,7 @@ static void close_peers(struct peer *peers, uint32_t n)
     for (uint32_t i = 0; i < n; i++) {
         http_close(&peers[i].http);
         free(peers[i].request.p);
+        free(peers[i].token);
     }
 }
 
@@ -663,8 +796,7 @@ static int wait_run(const struct load_options *options, struct report *report)
         return 2;
     }
     if (!asker_open(&asker, options) || !make_sessions(&wait, &asker) ||
-        !open_peers(&wait, WRITER, wait.writers, wait.writers_n) ||
-        !open_peers(&wait, AGENT, wait.agents, wait.agents_n))
+        !open_peers(&wait, WRITER, wait.writers, wait.writers_n) || !open_agents(&wait, &asker))
         return 2;
     run(&wait);
     drain(&wait);
@@ -689,6 +821,22 @@ static bool wait_option(const char *name, const char *value)
     return true;
 }
 
+/* One message at a time: what is measured is how soon its agent has it. */
+static void mcp_wait_defaults(struct load_options *options)
+{
+    by_mcp = true;
+    options->connections = 1;
+}
+
+static bool mcp_wait_option(const char *name, const char *value)
+{
+    if (strcmp(name, "--revision") != 0)
+        return wait_option(name, value);
+    revision =
+        strcmp(option_word(name, value, "modern older"), "older") == 0 ? MCP_OLDER : MCP_MODERN;
+    return true;
+}
+
 const struct mode mode_wait = {
     .name = "wait",
     .summary = "agents that wait in their inbox, and are woken by messages",
@@ -697,5 +845,18 @@ const struct mode mode_wait = {
             "                     (default one)\n"
             "  --wait S           for how long an agent asks to wait (default 50)\n",
     .option = wait_option,
+    .run = wait_run,
+};
+
+const struct mode mode_mcp_wait = {
+    .name = "mcp-wait",
+    .summary = "the same by MCP's atoll_wait, and what memory each of them takes",
+    .help = "  --revision modern|older   of MCP: 2026-07-28, or 2025-11-25 (default modern)\n"
+            "  --agents N         that wait, each on a connection (default 1000)\n"
+            "  --mention one|all  whom a message mentions: the session's agents in turn, or all\n"
+            "                     (default one)\n"
+            "  --wait S           for how long an agent asks to wait (default 50)\n",
+    .defaults = mcp_wait_defaults,
+    .option = mcp_wait_option,
     .run = wait_run,
 };

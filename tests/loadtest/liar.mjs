@@ -3,8 +3,8 @@
  *
  * A lie has any of: `asked(liar, request)`, which may return an answer of its own, so that the server never
  * hears of the request, or a promise; `answered(liar, request, answer)`, which may change the server's; and
- * `streamed(liar, text)`, which may change an event of a stream. A request is {method, path, body}, an
- * answer {status, body}, bodies being text.
+ * `streamed(liar, text, request)`, which may change an event of a stream. A request is {method, path,
+ * headers, body}, an answer {status, body}, bodies being text.
  */
 import http from 'node:http';
 
@@ -20,7 +20,7 @@ export class Liar {
       const parts = [];
       incoming.on('data', (part) => parts.push(part));
       incoming.on('end', () => this.ask({ method: incoming.method, path: incoming.url,
-        body: Buffer.concat(parts).toString() }, response));
+        headers: incoming.headers, body: Buffer.concat(parts).toString() }, response));
     });
     await new Promise((done) => this.server.listen(0, '127.0.0.1', done));
     t.after(() => {
@@ -40,7 +40,8 @@ export class Liar {
   async ask(request, response) {
     const own = await this.lie.asked?.(this, request);
     if (own) return this.send(response, own);
-    const headers = request.method === 'GET' ? {} : { 'content-type': 'application/json' };
+    const headers = Object.fromEntries(Object.entries(request.headers)
+      .filter(([name]) => /^(accept|content-type|mcp-.*)$/.test(name)));
     const onward = http.request({ host: this.to.hostname, port: this.to.port, agent: this.agent,
       method: request.method, path: request.path, headers },
     (answer) => this.take(request, answer, response));
@@ -52,28 +53,31 @@ export class Liar {
   take(request, incoming, response) {
     incoming.on('error', () => response.destroy());
     incoming.setEncoding('utf8');
-    if (incoming.headers['content-type'].startsWith('text/event-stream')) {
+    if (incoming.headers['content-type']?.startsWith('text/event-stream')) {
       response.writeHead(200, { 'content-type': 'text/event-stream' });
       let begun = '';
       incoming.on('data', (text) => {
         const events = (begun + text).split('\n\n');
         begun = events.pop();
         for (const event of events)
-          response.write(this.lie.streamed?.(this, `${event}\n\n`) ?? `${event}\n\n`);
+          response.write(this.lie.streamed?.(this, `${event}\n\n`, request) ?? `${event}\n\n`);
       });
+      incoming.on('end', () => response.end());
       return;
     }
     let body = '';
     incoming.on('data', (text) => (body += text));
     incoming.on('end', () => {
-      const answer = { status: incoming.statusCode, body };
+      const token = incoming.headers['mcp-session-id'];
+      const answer = { status: incoming.statusCode, body,
+        ...(token && { headers: { 'mcp-session-id': token } }) };
       this.lie.answered?.(this, request, answer);
       this.send(response, answer);
     });
   }
 
-  send(response, { status, body }) {
+  send(response, { status, body, headers }) {
     response.writeHead(status, { 'content-type': 'application/json',
-      'content-length': Buffer.byteLength(body) }).end(body);
+      'content-length': Buffer.byteLength(body), ...headers }).end(body);
   }
 }
