@@ -1,6 +1,6 @@
 /*
  * The same door with the newer SDK and the protocol of 2026-07-28, which has no sessions and no
- * handshake: says hello in a thread of its own, and waits until somebody answers.
+ * handshake: says hello to the agent `friend`, who has to be in the session, and waits for an answer.
  * node modern.mjs URL
  */
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
