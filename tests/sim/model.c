@@ -728,12 +728,13 @@ static bool batch_is_partial(struct model *model, const struct batch *batch, uin
 }
 
 /* What stands behind the last event of a batch that is there must not have led to one: all of its
- * events are in one record. Known only where the session has not gone on since. */
+ * events are in one record. Known only where the session has not gone on since; of a life that has
+ * ended perhaps no more was shown than a page. */
 static void check_batch_end(struct model *model, const struct batch *batch, uint64_t last)
 {
     const struct life *life = batch_life(model, batch);
     uint32_t at = batch->n;
-    if (life == NULL || life->core == NULL || life->n != last)
+    if (life == NULL || life->core == NULL || life->n != last || life->state == LIFE_ENDED)
         return;
     while (model->commands[batch->first + at - 1]->life != life)
         at--;

@@ -132,7 +132,9 @@ static void check_replay(const struct op *op, const struct request *request)
     if (!request->replayed && key_holds(batch))
         sim_violation("key", "c%u, answered before, is done again: %.*s", batch->first,
                       SIM_STR(body));
-    if (request->replayed && !str_equal(body, batch->answer))
+    /* Of a day ago it may be done again, and then, the clock having gone back, the first answer be
+     * given once more. */
+    if (request->replayed && key_holds(batch) && !str_equal(body, batch->answer))
         sim_violation("key", "c%u was answered with\n  %.*s\nand is with\n  %.*s", batch->first,
                       SIM_STR(batch->answer), SIM_STR(body));
 }

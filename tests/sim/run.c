@@ -363,6 +363,15 @@ static void audit_ended(struct run *run, struct id *id, const struct op *op)
     }
 }
 
+/* What the shard itself had to say may come while it is asked: the view behind that. NULL: the
+ * process is over. */
+static struct op *catch_up(struct run *run, struct id *id, const struct life *life, struct op *op)
+{
+    while (op != NULL && op->error == 0 && life->n > op->seq && model_is_own(life, op->seq + 1))
+        op = ask(run, REQUEST_VIEW, id, NULL, 0, 0);
+    return op;
+}
+
 static bool audit_id(struct run *run, struct id *id)
 {
     struct op *op = ask(run, REQUEST_VIEW, id, NULL, 0, 0);
@@ -374,18 +383,17 @@ static bool audit_id(struct run *run, struct id *id)
     if (op->error != 0)
         return true;
     struct life *life = op->answer_life;
+    op = catch_up(run, id, life, op);
+    if (op == NULL || op->error != 0)
+        return op != NULL;
     if (op->seq < life->shown)
         sim_violation("shown", "%s-%s stands at %llu, and stood at %llu", id->text, life->epoch,
                       (unsigned long long)op->seq, (unsigned long long)life->shown);
     if (!audit_events(run, id, life, op->seq))
         return false;
-    while (life->n > op->seq && model_is_own(life, op->seq + 1)) { /* it came just now */
-        op = ask(run, REQUEST_VIEW, id, NULL, 0, 0);
-        if (op == NULL)
-            return false;
-        if (op->error != 0)
-            return true;
-    }
+    op = catch_up(run, id, life, op);
+    if (op == NULL || op->error != 0)
+        return op != NULL;
     if (life->n > op->seq)
         sim_violation("shown", "%s-%s stands at %llu, and has had %llu events", id->text,
                       life->epoch, (unsigned long long)op->seq, (unsigned long long)life->n);
