@@ -31,11 +31,6 @@ static const char *const level_names[MCP_LEVEL_NONE] = {
     "debug", "info", "notice", "warning", "error", "critical", "alert", "emergency",
 };
 
-const char *mcp_level_name(enum mcp_level level)
-{
-    return level_names[level];
-}
-
 enum mcp_level mcp_level_of(struct str name)
 {
     unsigned i = 0;

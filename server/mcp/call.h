@@ -194,9 +194,7 @@ const struct json_value *mcp_member(const struct json_value *object, const char 
 struct str mcp_copy(struct mcp_call *call, struct str text);
 /* Adds {"type":"text","text":…}. */
 void mcp_add_text(struct buf *out, struct str text);
-/* A name as in notifications/message; and the other way, MCP_LEVEL_NONE: there is none. */
-const char *mcp_level_name(enum mcp_level level);
+/* By its name in notifications/message; MCP_LEVEL_NONE: there is none. */
 enum mcp_level mcp_level_of(struct str name);
-const char *mcp_version_name(enum mcp_version version);
 
 #endif

@@ -43,7 +43,6 @@ struct mcp_extension {
     /* completion/complete; false: not about one of its own. */
     bool (*complete)(struct mcp_call *call, const struct json_value *ref,
                      const struct json_value *argument);
-    bool sessionless; /* its features are there at /mcp without any session */
 };
 
 /* Before the server starts. */

@@ -679,6 +679,7 @@ static void on_get_guarded(struct exchange *exchange, struct request *request)
     }
     struct mcp_sink *sink = sink_new(exchange, SINK_NOTES, visit->claims.version);
     sink->takes_events = true;
+    sink->level = MCP_INFO;
     exchange_watch(exchange);
     mcp_notes_begin(sink, &visit->claims,
                     visit->last_event_id.n != 0 ? (struct str){kind != 0 ? what.p : "", what.n}
@@ -772,12 +773,23 @@ void mcp_drain(struct frontend *frontend)
     sinks_drain(frontend);
 }
 
+static void log_stopping(struct mcp_sink *sink)
+{
+    struct buf text = {0};
+    mcp_write_log(&text, MCP_NOTICE, STR("atoll"),
+                  STR("\"The server is about to stop: come back in a moment.\""));
+    sink_say(sink, buf_str(&text));
+    buf_free(&text);
+}
+
 void mcp_sink_drain(struct mcp_sink *sink)
 {
     if (sink->kind == SINK_LISTEN && sink->calls != NULL) {
         mcp_result(sink->calls, STR("{}"));
         sink_end(sink, 0);
     } else if (sink->kind != SINK_POST) {
+        if (sink->level <= MCP_NOTICE)
+            log_stopping(sink);
         sink_end(sink, MCP_COME_BACK_MS);
     }
 }

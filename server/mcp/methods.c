@@ -12,11 +12,6 @@ static const char *const version_names[MCP_VERSION_COUNT] = {
 #undef X
 };
 
-const char *mcp_version_name(enum mcp_version version)
-{
-    return version_names[version];
-}
-
 enum mcp_version mcp_version_of(struct str name)
 {
     unsigned i = 0;

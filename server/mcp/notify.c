@@ -372,6 +372,8 @@ static void take_labels(struct mcp_notes *notes, struct str labels)
         else if (str_equal(key, STR("stream")))
             notes->newest =
                 str_equal(scan_id(value), (struct str){notes->name, strlen(notes->name)});
+        else if (str_equal(key, STR("level")))
+            notes->sink->level = mcp_level_of(scan_id(value));
     }
     for (struct subscription **at = &notes->subscriptions; *at != NULL;) {
         if ((*at)->wanted)

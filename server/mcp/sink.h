@@ -60,7 +60,7 @@ struct mcp_sink {
     uint32_t expected;          /* calls of a batch that have not been added yet */
     enum sink_kind kind;
     enum mcp_version version;
-    enum mcp_level level; /* SINK_OLDER: log messages from this level up are wanted */
+    enum mcp_level level; /* NOTES, OLDER: log messages from this level up are wanted */
     bool batch;
     bool takes_events; /* the client accepts text/event-stream */
     bool streaming;    /* it has left HTTP, or is about to */

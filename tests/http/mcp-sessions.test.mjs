@@ -275,6 +275,9 @@ describe('a session of MCP, over a restart', () => {
     const sid = await server.session();
     const peer = await Peer.connect(server, agentPath(sid, 'ann'));
     const stream = await listening(peer);
+    const quiet = await Peer.connect(server, agentPath(sid, 'bob'));
+    await quiet.request('logging/setLevel', { level: 'error' });
+    const quietStream = await listening(quiet);
     const modern = new Peer(server, agentPath(sid, 'ann'), { version: MODERN });
     const message = modern.message('subscriptions/listen',
       { notifications: { resourcesListChanged: true } });
@@ -287,7 +290,12 @@ describe('a session of MCP, over a restart', () => {
     assert.equal(last.id, message.id, 'an end that says so');
     assert.equal(last.result.resultType, 'complete');
     assert.equal(await listen.message(), undefined);
+    const { method, params } = await stream.message();
+    assert.equal(method, 'notifications/message');
+    assert.equal(params.level, 'notice');
+    assert.match(params.data, /about to stop/);
     assert.equal(await stream.message(), undefined);
+    assert.equal(await quietStream.message(), undefined, 'whoever wants errors alone is not told');
     delete server.hangUp;
   });
 });

@@ -14,7 +14,6 @@ int main(int argc, char **argv)
         .read = fixture_read,
         .knows = fixture_knows,
         .complete = fixture_complete,
-        .sessionless = true,
     };
     mcp_extend(&fixtures);
     return cli_run(argc, argv);
