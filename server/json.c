@@ -700,10 +700,12 @@ static bool read_text(struct json_parser *p)
         return fail_tokens(p);
     if (tokens_n == 0)
         return fail(p, p->n, "a value is missing");
-    if (p->values_cap < tokens_n) { /* no value has less than a token */
+    /* No value has less than a token. A fault has two values for its element and the comma or
+     * bracket behind that, which the last element of an array that does not end lacks. */
+    if (p->values_cap < tokens_n + 1) {
         free(p->values);
-        p->values = mem_alloc(tokens_n * sizeof(*p->values));
-        p->values_cap = tokens_n;
+        p->values_cap = tokens_n + 1;
+        p->values = mem_alloc(p->values_cap * sizeof(*p->values));
     }
     p->end = p->token + tokens_n;
     p->member_depth = p->text[*p->token] == '[' ? 2 : 1;

@@ -660,6 +660,23 @@ static void whatever_is_read_has_a_canonical_text_that_is_its_own(void **state)
     buf_free(&twice);
 }
 
+/* A fault takes two values, and such a last element may have but one token. Each text comes to a
+ * parser that has no room left from a longer one. */
+static void a_fault_at_the_end_of_an_array_without_end_has_room(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {
+        "[1e999", "[1e999raw", "[1e999,1e999,1e999", "[\"\\u0000\"", "[1,[],\"x\",9007199254740993",
+        "[[1e999"};
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        struct json_parser *fresh = json_parser_new(MAX_ELEMENTS, 7);
+        const struct json_value *root = NULL;
+        assert_int_equal(json_parse(fresh, &memory, text_of(texts[i]), &root, &error), -1);
+        assert_true(error.text[0] != '\0');
+        json_parser_free(fresh);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -679,6 +696,7 @@ int main(void)
         cmocka_unit_test(a_faulty_element_leaves_its_neighbours_alone),
         cmocka_unit_test(a_large_text_leaves_no_memory_behind),
         cmocka_unit_test(canonical_text_follows_rfc_8785),
+        cmocka_unit_test(a_fault_at_the_end_of_an_array_without_end_has_room),
         cmocka_unit_test(keys_are_ordered_by_utf16_units),
         cmocka_unit_test(keys_of_a_large_object_are_ordered),
         cmocka_unit_test(canonical_numbers_follow_rfc_8785),
