@@ -96,6 +96,7 @@ static struct attended *add(struct shard *shard, struct session *session, struct
 static void drop(struct shard *shard, struct attended *a)
 {
     wakes_end(shard, a);
+    wakes_forget(shard, a);
     a->session->targets -= a->has_target;
     if (a->due_ms != 0)
         RB_REMOVE(attended_due_tree, &shard->attended, a);

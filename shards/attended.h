@@ -35,8 +35,9 @@ struct attended {
 
     /* The target. */
     bool has_target, only_mentions, open, inherited;
-    bool again;     /* there is news since it was looked at */
-    bool reporting; /* a command of ours about its breaker is on its way */
+    bool unreachable; /* counted as such */
+    bool again;       /* there is news since it was looked at */
+    bool reporting;   /* a command of ours about its breaker is on its way */
     enum wake_state wake;
     uint64_t set_seq;      /* of the event that set it */
     uint64_t call;         /* the look or order that is under way: others are of no interest */
@@ -79,6 +80,8 @@ void wakes_target(struct shard *shard, struct attended *a, const struct core_att
 int64_t wakes_due(struct shard *shard, struct attended *a);
 /* Lets go of it. */
 void wakes_end(struct shard *shard, struct attended *a);
+/* It is no longer there: nor is its breaker. */
+void wakes_forget(struct shard *shard, struct attended *a);
 /* Once a turn: orders that are done, and those in the queue. */
 void wakes_turn(struct shard *shard);
 

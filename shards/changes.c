@@ -271,6 +271,8 @@ enum change_step { CHANGE_NEXT, CHANGE_WAIT, CHANGE_READ, CHANGE_FULL };
 static bool is_wanted(const struct request *request, struct str id)
 {
     uint32_t from = 0, to = request->ids_n;
+    if (!list_may_see(request, id))
+        return false;
     if (to == 0)
         return true;
     while (from < to) {
@@ -333,6 +335,8 @@ static enum change_step look_at_note(struct shard *shard, struct request *reques
     }
     const struct entry *entry = entry_find(shard, note_id(note));
     assert(entry != NULL);
+    if (entry->flags & ENTRY_QUARANTINED)
+        return CHANGE_NEXT;
     if (entry->flags & ENTRY_ACTIVE)
         return CHANGE_WAIT; /* it is being loaded */
     return CHANGE_READ;

@@ -11,6 +11,7 @@
  * up, the checkpoint before stays, and upkeep.c tries again later.
  */
 #include "shards/checkpoint.h"
+#include "shards/report.h"
 #include "shards/shard.h"
 #include "shards/sim_bug.h"
 
@@ -271,8 +272,8 @@ static void finish_done(struct io_job *job, int result)
         shard->stats.checkpoints++;
         shard->stats.checkpoint_bytes = writer->checkpoint.bytes;
     } else {
-        fprintf(stderr, "atoll: shard %u: a checkpoint could not be written: %s\n", shard->number,
-                strerror(-result));
+        report_tell(REPORT_ERROR, "checkpoint_failed", (int)shard->number, (struct str){0},
+                    "a checkpoint could not be written: %s", strerror(-result));
     }
     if (writer->sync_failed)
         shard_fail(shard, -result); /* never retried: pages may be lost */
@@ -379,8 +380,8 @@ static void begin_done(struct io_job *job, int result)
     struct shard *shard = writer->shard;
     if (result != 0) {
         shard->checkpoint_failed = true;
-        fprintf(stderr, "atoll: shard %u: a checkpoint could not be begun: %s\n", shard->number,
-                strerror(-result));
+        report_tell(REPORT_ERROR, "checkpoint_failed", (int)shard->number, (struct str){0},
+                    "a checkpoint could not be begun: %s", strerror(-result));
         writer_free(writer);
         return;
     }

@@ -10,6 +10,7 @@
  * and stops it. A stop is no failure: shards leave their recovery with -ECANCELED.
  */
 #include "shards/cluster_internal.h"
+#include "shards/report.h"
 
 #include <errno.h>
 #include <openssl/crypto.h>
@@ -19,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 /* ---- meetings */
@@ -73,10 +75,20 @@ void cluster_tell_news(struct cluster *cluster)
     (void)eventfd_write(cluster->news_fd, 1); /* a full one has been heard already */
 }
 
+static uint64_t clock_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
+}
+
 static void cluster_set_state(struct cluster *cluster, int state, const char *error)
 {
     pthread_mutex_lock(&cluster->mutex);
     if (cluster->state == 0) {
+        if (state == 1) /* at least 1: 0 means not yet */
+            atomic_store(&cluster->recovery_ms,
+                         1 + (int64_t)((clock_ns() - cluster->started_ns) / 1000000));
         cluster->state = state;
         snprintf(cluster->error, sizeof(cluster->error), "%s", error);
     }
@@ -170,10 +182,10 @@ static int recover_tails(struct cluster *cluster, char *error, size_t error_size
     uint64_t torn_bytes = 0;
     int result = log_clean_tails(cluster->dir, &torn_bytes, error, error_size);
     if (result == 0 && torn_bytes != 0)
-        fprintf(stderr,
-                "atoll: %s: cut %llu bytes of a batch that was never finished (nothing in it was "
-                "acknowledged)\n",
-                datadir_path(cluster->dir), (unsigned long long)torn_bytes);
+        report_tell(REPORT_WARN, "torn_tail_cut", REPORT_NO_SHARD, (struct str){0},
+                    "%s: cut %llu bytes of a batch that was never finished (nothing in it was "
+                    "acknowledged)",
+                    datadir_path(cluster->dir), (unsigned long long)torn_bytes);
     return result;
 }
 
@@ -193,6 +205,8 @@ static int recover_shard(struct reactor *reactor, char *error, size_t error_size
         .describe = cluster->options.frontend->describe,
         .frontend = reactor->frontend,
         .progress = &reactor->progress,
+        .health = &reactor->health,
+        .pressure = &cluster->pressure,
     };
     if (atomic_load(&cluster->stop))
         return -ECANCELED;
@@ -294,9 +308,14 @@ static void cluster_free(struct cluster *cluster)
     }
     if (cluster->rings != NULL)
         rings_free(cluster->rings);
-    for (unsigned i = 0; i < cluster->size; i++)
+    for (unsigned i = 0; i < cluster->size; i++) {
         close(cluster->reactors[i].wake_fd);
+        health_end(&cluster->reactors[i].health.shard);
+        health_end(&cluster->reactors[i].health.log);
+        health_end(&cluster->reactors[i].health.wakes);
+    }
     close(cluster->news_fd);
+    pressure_end(&cluster->pressure);
     free((char *)(uintptr_t)atomic_load(&cluster->failed));
     free(cluster->reactors);
     meeting_end(&cluster->starting);
@@ -337,6 +356,11 @@ static struct shard_settings cluster_shard_settings(const struct cluster_options
     settings.compact_after_ms = all->compact_after_ms;
     settings.compact_bytes_per_s = all->compact_bytes_per_s;
     settings.checkpoint_bytes = all->checkpoint_bytes;
+    settings.session_events = all->session_events;
+    settings.session_log_bytes = all->session_log_bytes;
+    settings.rate_commands = all->rate_commands;
+    settings.rate_ms = all->rate_ms;
+    settings.rate_burst = all->rate_burst;
     return settings;
 }
 
@@ -347,10 +371,12 @@ static struct cluster *cluster_new(const struct cluster_options *options)
     unsigned n = options->shards;
     cluster->options = *options;
     cluster->settings = cluster_shard_settings(options);
+    pressure_init(&cluster->pressure, options->settings.memory_limit_bytes);
     cluster->size = n;
     cluster->reactors = aligned_alloc(CACHE_LINE_BYTES, n * sizeof(struct reactor));
     assert(cluster->reactors != NULL);
     memset(cluster->reactors, 0, n * sizeof(struct reactor));
+    cluster->started_ns = clock_ns();
     cluster->news_fd = cluster_event_fd();
     meeting_init(&cluster->starting, n);
     meeting_init(&cluster->recovering, n);
@@ -361,6 +387,9 @@ static struct cluster *cluster_new(const struct cluster_options *options)
         reactor->cluster = cluster;
         reactor->number = i;
         reactor->cpu = cluster_cpu(i);
+        health_init(&reactor->health.shard);
+        health_init(&reactor->health.log);
+        health_init(&reactor->health.wakes);
         reactor->wake_fd = cluster_event_fd();
         cluster->checkpoint_fds[i] = -1;
     }
@@ -442,7 +471,8 @@ int cluster_join(struct cluster *cluster)
         pthread_join(cluster->reactors[i].thread, NULL);
     const char *failed = atomic_load(&cluster->failed);
     if (failed != NULL)
-        fprintf(stderr, "atoll: %s; the next start recovers what was acknowledged\n", failed);
+        report_tell(REPORT_ERROR, "log_failed", REPORT_NO_SHARD, (struct str){0},
+                    "%s; the next start recovers what was acknowledged", failed);
     int status = failed != NULL || cluster->state < 0;
     cluster_free(cluster);
     return status;
@@ -463,6 +493,27 @@ bool cluster_full(const struct cluster *cluster)
 void cluster_nudge(struct cluster *cluster, unsigned shard)
 {
     reactor_nudge(&cluster->reactors[shard]);
+}
+
+int64_t cluster_recovery_ms(const struct cluster *cluster)
+{
+    return atomic_load_explicit(&cluster->recovery_ms, memory_order_relaxed);
+}
+
+const struct pressure *cluster_pressure(const struct cluster *cluster)
+{
+    return &cluster->pressure;
+}
+
+struct shard_health *cluster_health(struct cluster *cluster, unsigned number)
+{
+    return &cluster->reactors[number].health;
+}
+
+bool cluster_reactor_arena(const struct cluster *cluster, unsigned number, unsigned *arena)
+{
+    *arena = cluster->reactors[number].arena;
+    return cluster->reactors[number].has_arena;
 }
 
 int cluster_news_fd(const struct cluster *cluster)

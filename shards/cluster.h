@@ -14,8 +14,10 @@
 #define ATOLL_SHARDS_CLUSTER_H
 
 #include "shards/fs.h"
+#include "shards/health.h"
 #include "shards/io.h"
 #include "shards/log.h"
+#include "shards/pressure.h"
 #include "shards/reactor.h"
 #include "shards/wake.h"
 
@@ -28,6 +30,10 @@ struct cluster_settings {
     int64_t compact_after_ms;     /* deleted data stays on disk about so long at most */
     uint64_t compact_bytes_per_s; /* read and written by a shard's compaction; 0: no bound */
     uint64_t checkpoint_bytes;    /* of a shard's log between two checkpoints */
+    /* Of one session, 0: no bound. As in struct shard_settings. */
+    uint64_t session_events, session_log_bytes;
+    uint64_t rate_commands, rate_ms, rate_burst;
+    uint64_t memory_limit_bytes; /* of the process (pressure.h); 0: no bound */
 };
 
 struct cluster_options {
@@ -74,6 +80,14 @@ const char *cluster_failed(const struct cluster *cluster);
 void cluster_nudge(struct cluster *cluster, unsigned shard);
 /* Whether a shard cannot write because its disk is full. Any thread. */
 bool cluster_full(const struct cluster *cluster);
+/* From cluster_start until all shards took requests; 0: they do not yet. Any thread. */
+int64_t cluster_recovery_ms(const struct cluster *cluster);
+/* How much memory is in use. Any thread. */
+const struct pressure *cluster_pressure(const struct cluster *cluster);
+/* How the shard with this number is. Any thread; the cluster's own. */
+struct shard_health *cluster_health(struct cluster *cluster, unsigned number);
+/* jemalloc's arena of the reactor with this number; false: it has none of its own. */
+bool cluster_reactor_arena(const struct cluster *cluster, unsigned number, unsigned *arena);
 /* Figures of the reactor with this number. Any thread. */
 struct reactor_figures cluster_reactor_figures(const struct cluster *cluster, unsigned number);
 unsigned cluster_size(const struct cluster *cluster);

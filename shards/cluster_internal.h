@@ -42,6 +42,7 @@ struct reactor {
     struct mailbox mailbox;
     void *frontend;
     int64_t now_ms, wall_ms;
+    bool polling;             /* what they say may be from before a sleep */
     uint64_t begin_ns;        /* of this turn */
     int64_t progress_told_ms; /* 0: not yet */
 
@@ -49,6 +50,7 @@ struct reactor {
     pthread_t recovering;
     struct shard *shard;
     struct shard_progress progress;
+    struct shard_health health;
     enum cluster_phase phase; /* as far as this reactor has come */
 
     int64_t stopping_since_ms; /* 0: not stopping */
@@ -58,7 +60,8 @@ struct reactor {
 
     uint64_t woken; /* writes to our eventfd, done or on their way, that were not read yet */
     /* Figures: written by this reactor, read by any. */
-    _Atomic uint64_t turns, sleeps, wakeups, turn_us[REACTOR_TURN_BUCKETS], turn_longest_us;
+    _Atomic uint64_t turns, sleeps, wakeups, turn_us[REACTOR_TURN_BUCKETS], turn_longest_us,
+        turn_total_us;
 
     /* Shared with whoever wakes this reactor; on a line of its own. See reactor_sleep. */
     _Alignas(CACHE_LINE_BYTES) atomic_int sleeping;
@@ -69,6 +72,7 @@ struct cluster {
     struct cluster_options options;
     struct shard_settings settings; /* of each shard */
     struct datadir *dir;
+    struct pressure pressure;
     unsigned size;
     struct reactor *reactors;
     struct rings *rings;
@@ -93,7 +97,9 @@ struct cluster {
     pthread_cond_t changed;
     int state; /* as cluster_state has it */
     char error[CLUSTER_ERROR_SIZE];
-    _Atomic bool start_failed; /* state < 0, for reactors */
+    _Atomic bool start_failed;   /* state < 0, for reactors */
+    uint64_t started_ns;         /* monotonic: when cluster_start was called */
+    _Atomic int64_t recovery_ms; /* from then until the shards were there; 0: they are not */
 };
 
 /* ---- cluster.c */

@@ -36,6 +36,7 @@ struct run {
     struct core_chain chain;    /* before the first event */
     struct core_hash key, body; /* of the whole request, where it has a key */
     bool refused;               /* atomic: by command `at` */
+    bool broken;                /* an event could not be applied: our own bug */
     unsigned refused_error;
     struct core_refusal why;
 };
@@ -77,6 +78,7 @@ static void run_free(struct shard *shard, struct request *request)
     run->frame.bytes.n = 0;
     run->membership_seq = 0;
     run->begun = run->single_event = run->refused = run->directory = run->closed = false;
+    run->broken = false;
     shard->spare_run = run;
 }
 
@@ -413,9 +415,15 @@ static bool run_command(struct shard *shard, struct session *session, struct req
     if (decision == CORE_REFUSED)
         return run_refuse(shard, request, why.code, &why);
     if (decision == CORE_EVENT) {
-        changes_expect(session, &event);
-        if (core_apply(session->core, &event, &why) != 0)
+        if (shard->has_budgets && request->errand == NULL &&
+            !budget_allows(shard, session, event.type, run->events.n, &why))
             return run_refuse(shard, request, why.code, &why);
+        changes_expect(session, &event);
+        if (core_apply(session->core, &event, &why) != 0) {
+            run->broken = true;
+            run->why = why;
+            return false;
+        }
         run_note_event(shard, session, run, &event);
     }
     if (has_key)
@@ -482,6 +490,23 @@ static void run_refused(struct shard *shard, struct session *session, struct req
         request->body.n = 0;
     run_free(shard, request);
     shard_reply_committed(shard, session, request);
+}
+
+/* Nothing of it is kept, whatever came before in the same batch: that was decided by the same
+ * state. True: the session is made anew, and busy until then. */
+static bool run_broken(struct shard *shard, struct session *session, struct request *request)
+{
+    struct core_refusal why = ((struct run *)request->work)->why;
+    run_undo(shard, session, request);
+    run_free(shard, request);
+    shard->stats.broken++;
+    shard_refuse(shard, session, request, CORE_E_INVARIANT, NULL,
+                 "the command could not be carried out, which is a fault of this server: %s",
+                 why.detail);
+    if (session->core == NULL) /* there was nothing before it */
+        return false;
+    quarantine_broken(shard, session, why.detail);
+    return true;
 }
 
 static void run_no_room(struct shard *shard, struct session *session, struct request *request,
@@ -688,6 +713,9 @@ void commands_execute(struct shard *shard, struct session *session, struct reque
         shard_refuse_unknown(shard, session, request);
     } else if (!going_on && session->core == NULL && !commands_create(request)) {
         shard_refuse_unknown(shard, session, request);
+    } else if (!going_on && shard->settings.rate_commands != 0 &&
+               !budget_rate_allows(shard, session, request)) {
+        /* answered */
     } else if (going_on || run_begin(shard, session, request)) {
         bool all = run_slice(shard, session, request);
         struct run *run = request->work;
@@ -695,11 +723,14 @@ void commands_execute(struct shard *shard, struct session *session, struct reque
             session->busy = true;
             shard_go_on(shard, request);
         } else {
-            if (run->refused)
+            bool anew = false;
+            if (run->broken)
+                anew = run_broken(shard, session, request);
+            else if (run->refused)
                 run_refused(shard, session, request);
             else
                 run_finish(shard, session, request);
-            if (going_on)
+            if (going_on && !anew)
                 shard_unbusy(shard, session);
         }
     }

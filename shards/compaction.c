@@ -21,12 +21,12 @@
  * Failure: the segment stays as it was, and the garbage in the list; the next pass tries again.
  */
 #include "shards/compact.h"
+#include "shards/report.h"
 #include "shards/shard.h"
 #include "shards/sim_bug.h"
 #include "shards/upkeep.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 /* What is known of a segment that retention has looked at. */
@@ -281,13 +281,13 @@ static void segment_end(struct upkeep *upkeep, int result)
     if (result == -EIO) {
         /* It stays as it is, and is left alone for a while; the others are seen to. */
         age_of(upkeep, candidate->number, true)->bad_ms = shard->now_ms + 1;
-        fprintf(stderr, "atoll: shard %u: a segment cannot be compacted: %s\n", shard->number,
-                upkeep->error);
+        report_tell(REPORT_ERROR, "compaction_failed", (int)shard->number, (struct str){0},
+                    "a segment cannot be compacted: %s", upkeep->error);
     } else if (result != 0 && result != -ENOENT) {
         upkeep->incomplete = true;
         if (result != -EEXIST && result != -ECANCELED)
-            fprintf(stderr, "atoll: shard %u: a segment could not be compacted: %s\n",
-                    shard->number, upkeep->error);
+            report_tell(REPORT_WARN, "compaction_failed", (int)shard->number, (struct str){0},
+                        "a segment could not be compacted: %s", upkeep->error);
     } else if (candidate->expired) {
         age_of(upkeep, candidate->number, true)->done_ms = shard->now_ms + 1;
     }

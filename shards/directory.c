@@ -168,14 +168,13 @@ void entry_drop_if_vacant(struct shard *shard, struct entry *entry)
     entry_free(shard, entry);
 }
 
-struct entry *entry_after(struct shard *shard, struct str id)
+/* The first whose id is above `id`, or is not below it where `least` is 0. */
+static struct entry *entry_first(struct shard *shard, struct str id, int least)
 {
     struct entry *at = RB_ROOT(&shard->tree);
     struct entry *above = NULL;
-    if (id.p == NULL)
-        return RB_MIN(entry_tree, &shard->tree);
     while (at != NULL) {
-        if (str_compare(entry_id(at), id) > 0) {
+        if (str_compare(entry_id(at), id) >= least) {
             above = at;
             at = RB_LEFT(at, by_id);
         } else {
@@ -183,6 +182,16 @@ struct entry *entry_after(struct shard *shard, struct str id)
         }
     }
     return above;
+}
+
+struct entry *entry_after(struct shard *shard, struct str id)
+{
+    return id.p == NULL ? RB_MIN(entry_tree, &shard->tree) : entry_first(shard, id, 1);
+}
+
+struct entry *entry_at_or_after(struct shard *shard, struct str id)
+{
+    return entry_first(shard, id, 0);
 }
 
 struct entry *entry_next(struct entry *entry)
@@ -198,7 +207,7 @@ void entry_count_life(struct shard *shard, const struct entry *entry, int by)
 /* A session whose first record is not in the log yet has no life to speak of. */
 bool entry_life(const struct entry *entry, struct entry_life *life)
 {
-    if (entry->flags & ENTRY_ACTIVE) {
+    if ((entry->flags & (ENTRY_ACTIVE | ENTRY_QUARANTINED)) == ENTRY_ACTIVE) {
         const struct session *session = entry->u.session;
         if (session->core != NULL || !session->busy) {
             *life = (struct entry_life){session->epoch, session->head, session->base};

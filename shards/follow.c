@@ -211,7 +211,8 @@ static void follow_read(struct shard *shard, struct session *session, struct req
 }
 
 /* Why `after` cannot be gone on from, NULL: it can. */
-static const char *follow_stale(const struct session *session, const struct request *request)
+static const char *follow_stale(struct shard *shard, const struct session *session,
+                                const struct request *request)
 {
     struct str epoch = {session->epoch_text, strlen(session->epoch_text)};
     if (request->stale != NULL)
@@ -220,6 +221,8 @@ static const char *follow_stale(const struct session *session, const struct requ
         return "another epoch: the session was deleted and made again, or data was lost";
     if (request->after > core_session_seq(session->core))
         return "a seq that the session has not reached";
+    if (request->after != 0 && request->after <= quarantine_doubtful_seq(shard, session))
+        return "the session was made anew from its log";
     return NULL;
 }
 
@@ -242,12 +245,13 @@ void follow_begin(struct shard *shard, struct session *session, struct request *
     }
     follow_attach(session, request);
     request->attached = request->seq;
-    if (request->has_known && changes_none_since(shard, session, request->known)) {
+    if (request->has_known && quarantine_doubtful_seq(shard, session) == 0 &&
+        changes_none_since(shard, session, request->known)) {
         request->has_after = true; /* it stands where the session stands */
         request->after = request->attached;
     }
     bool positioned = request->has_after || request->stale != NULL;
-    const char *stale = positioned ? follow_stale(session, request) : NULL;
+    const char *stale = positioned ? follow_stale(shard, session, request) : NULL;
     if (positioned && stale == NULL && request->after < request->attached) {
         request->until = request->attached;
         request->catching_up = true;

@@ -125,14 +125,19 @@ static size_t heap_stat(const struct heap *heap, const char *kind)
     return mallctl(name, &bytes, &size, NULL, 0) == 0 ? bytes : 0;
 }
 
-size_t heap_used_bytes(const struct heap *heap)
+void heap_refresh(void)
 {
     uint64_t epoch = 1;
     mallctl("epoch", NULL, NULL, &epoch, sizeof(epoch));
+}
+
+size_t heap_used_bytes(const struct heap *heap)
+{
     size_t spare = 0;
     for (unsigned i = 1; i < HEAP_SPARE_SIZES; i++)
         spare += heap->spares[i].n * nallocx(spare_bytes(i), heap_flags(heap));
-    return heap_stat(heap, "small") + heap_stat(heap, "large") - spare;
+    size_t held = heap_stat(heap, "small") + heap_stat(heap, "large");
+    return held > spare ? held - spare : 0; /* there may be more of them than at the last look */
 }
 
 #else
@@ -159,6 +164,10 @@ void heap_init(struct heap *heap)
 void heap_free(struct heap *heap)
 {
     assert(heap->allocated_bytes == 0);
+}
+
+void heap_refresh(void)
+{
 }
 
 size_t heap_used_bytes(const struct heap *heap)

@@ -29,7 +29,9 @@ struct heap {
 void heap_init(struct heap *heap);
 /* Everything must have been freed. */
 void heap_free(struct heap *heap);
-/* Bytes that the allocator holds for what is allocated now. */
+/* Has the allocator add up what all arenas hold: some 10 microseconds for each. Any thread. */
+void heap_refresh(void);
+/* Bytes that the allocator holds for what was allocated when it added up last. */
 size_t heap_used_bytes(const struct heap *heap);
 
 #endif

@@ -160,10 +160,21 @@ static void history_visited(struct history *history, int error)
         history->done(history, error);
 }
 
+/* Also between two pieces: the state that a visit may look at is gone. */
+static bool history_is_stale(const struct history *history)
+{
+    const struct session *session = history->session;
+    return session->core == NULL || session->epoch != history->epoch;
+}
+
 static enum chore_result history_run(struct chore *chore, int64_t until_ns)
 {
     struct history *history = chore->owner;
     int error;
+    if (history_is_stale(history)) {
+        history->done(history, -ESTALE);
+        return CHORE_DONE;
+    }
     if (!history_visit_pieces(history, until_ns, &error))
         return CHORE_MORE;
     history_visited(history, error);
@@ -187,8 +198,7 @@ static int history_take_chain(struct history *history)
 static void history_trail_done(struct trail *trail, int error)
 {
     struct history *history = trail->owner;
-    struct session *session = history->session;
-    if (session->core == NULL || session->epoch != history->epoch)
+    if (history_is_stale(history))
         error = -ESTALE;
     history->oldest = trail->oldest;
     if (error == 0 && history->chain_wanted)

@@ -104,6 +104,21 @@ void inbox_given_back(struct shard *shard, struct session *session, struct str a
     session_drop_if_vacant(shard, session);
 }
 
+void inbox_try_all(struct shard *shard, struct session *session)
+{
+    struct request *next;
+    session->pins++;
+    for (struct request *at = session->waiters; at != NULL; at = next) {
+        next = at->wait_next;
+        if (at->wait_state != WAIT_WAITING)
+            continue;
+        at->wait_state = WAIT_TRYING;
+        shard_dispatch(shard, at);
+    }
+    session->pins--;
+    session_drop_if_vacant(shard, session);
+}
+
 static void inbox_try_when_committed(struct shard *shard, struct session *session, bool all)
 {
     for (struct request *at = session->waiters; at != NULL; at = at->wait_next) {

@@ -5,14 +5,26 @@
 #define ATOLL_SHARDS_LIMITS_H
 
 enum {
-    /* Requests on their way to one shard from one frontend: mailbox_send refuses, 503. */
-    REQUEST_RING_ITEMS = 8192,
+    /* Requests on their way to one shard from one frontend, by lane (mailbox.h): mailbox_send
+     * refuses, 503. */
+    CONTROL_RING_ITEMS = 2048,
+    REQUEST_RING_ITEMS = 8192, /* commands */
+    TELEMETRY_RING_ITEMS = 4096,
     /* Replies, frames and notices on their way back. Half is for replies: as many requests may be
      * outstanding. The other half is for the rest: frames that do not fit detach their feed. */
     REPLY_RING_ITEMS = 16384,
     REPLY_CREDITS = REPLY_RING_ITEMS / 2,
-    /* Requests taken from one ring in one turn: the rest waits for the next. */
+    /* What a shard takes from one ring before the next one's turn comes, by lane; of telemetry no
+     * more either than it can do in TELEMETRY_SLICE_NS. */
+    CONTROL_SHARE = 128,
+    COMMANDS_SHARE = 64,
+    TELEMETRY_SHARE = 16,
+    TELEMETRY_SLICE_NS = 250 * 1000,
+    /* Requests taken from the rings of one frontend in one turn, in the mean: the rest waits for
+     * the next. */
     TURN_REQUESTS_MAX = 512,
+    /* Of so many requests one is measured: how long it waits in its ring. */
+    QUEUE_SAMPLE = 64,
     /* Commands of one batch, sessions of one list, … worked on before the clock is looked at. */
     SLICE_STEPS = 64,
     /* Nothing holds a turn longer than this on purpose; what is not done goes on next turn. */
@@ -39,6 +51,10 @@ enum {
     /* Bytes relayed to one frontend that it has not taken yet: the next are refused, but for one
      * that finds none before it. */
     RELAYED_BYTES_MAX = 16 * 1024 * 1024,
+    /* A session whose commands have broken an invariant so often within so long is not made anew
+     * again, but put into quarantine. */
+    QUARANTINE_AFTER = 3,
+    QUARANTINE_WITHIN_MS = 60 * 1000,
     /* Idempotency keys kept for a session: the oldest leaves. And for how long, in event time. */
     SESSION_KEYS_MAX = 10000,
     SESSION_KEYS_MS = 24 * 60 * 60 * 1000,
@@ -68,6 +84,8 @@ enum {
     WAKE_UNREADABLE_MS = 10 * 1000,
     /* Sessions that one turn looks at to passivate them; the rest in the next. */
     PASSIVATE_STEPS = 64,
+    /* Where memory is short, a session that nobody has used for so long leaves it. */
+    PRESSED_PASSIVATE_MS = 1000,
     /* Lives of a segment that one piece of work says yes or no to. */
     KEEP_STEPS = 64,
     /* How often ended lives are looked through for those that are due. */

@@ -8,7 +8,10 @@
  *
  * REQUEST_CHANGES with `pages` is a list of summaries instead (changes.c).
  *
- * One that cannot be read is said on stderr, counted, and left out.
+ * Where the request has patterns, what lies between the sessions that they mean is leapt over, so
+ * that who may see few of very many sessions is answered as soon as if there were no others.
+ *
+ * One that cannot be read is said on stderr, counted, and left out. So is one in quarantine.
  *
  * A list may show any of the shard's sessions: it is answered when all that is not committed yet
  * is.
@@ -149,6 +152,8 @@ static enum list_step list_look(const struct entry *entry, struct request *reque
                                 uint64_t signature)
 {
     struct entry_life life;
+    if (entry->flags & ENTRY_QUARANTINED) /* it is in the status */
+        return LIST_NEXT;
     if (entry->flags & ENTRY_ACTIVE) {
         const struct session *session = entry->u.session;
         if (session->busy)
@@ -166,14 +171,46 @@ static enum list_step list_look(const struct entry *entry, struct request *reque
     return LIST_READ;
 }
 
+bool list_may_see(const struct request *request, struct str session)
+{
+    for (uint32_t i = 0; i < request->patterns_n; i++) {
+        if (request_pattern_means(request->patterns[i], session))
+            return true;
+    }
+    return request->patterns_n == 0;
+}
+
+/*
+ * The first from `entry` on that a pattern means. If none means `entry`, the next id that some
+ * pattern means is not before the least pattern above `entry`: an id between a prefix and an id
+ * that begins with it begins with it too, and `entry` does not.
+ */
+static struct entry *list_leap(struct shard *shard, const struct request *request,
+                               struct entry *entry)
+{
+    while (entry != NULL && !list_may_see(request, entry_id(entry))) {
+        struct str least = {0};
+        for (uint32_t i = 0; i < request->patterns_n; i++) {
+            struct str text = request->patterns[i];
+            text.n -= text.n != 0 && text.p[text.n - 1] == '*';
+            if (str_compare(text, entry_id(entry)) > 0 &&
+                (least.p == NULL || str_compare(text, least) < 0))
+                least = text;
+        }
+        entry = least.p == NULL ? NULL : entry_at_or_after(shard, least);
+    }
+    return entry;
+}
+
 /* The first one that may be shown, with an id above `from`. */
 static struct entry *list_from(struct shard *shard, const struct request *request, struct str from)
 {
     struct entry *entry = NULL;
     if (request->ids_n == 0)
-        return entry_after(shard, from);
+        return list_leap(shard, request, entry_after(shard, from));
     for (uint32_t i = 0; i < request->ids_n && entry == NULL; i++) {
-        if (from.p == NULL || str_compare(request->ids[i], from) > 0)
+        if ((from.p == NULL || str_compare(request->ids[i], from) > 0) &&
+            list_may_see(request, request->ids[i]))
             entry = entry_find(shard, request->ids[i]);
     }
     return entry;
@@ -182,7 +219,8 @@ static struct entry *list_from(struct shard *shard, const struct request *reques
 static struct entry *list_next(struct shard *shard, const struct request *request,
                                struct entry *entry)
 {
-    return request->ids_n == 0 ? entry_next(entry) : list_from(shard, request, entry_id(entry));
+    return request->ids_n == 0 ? list_leap(shard, request, entry_next(entry))
+                               : list_from(shard, request, entry_id(entry));
 }
 
 void query_list(struct shard *shard, struct request *request)

@@ -69,8 +69,9 @@ struct log {
     struct io_append append;
     uint64_t append_started_ns;
 
-    struct io_append sync;     /* LOG_RELAXED */
-    uint64_t sync_batch;       /* newest one that it covers */
+    struct io_append sync; /* LOG_RELAXED */
+    uint64_t sync_batch;   /* newest one that it covers */
+    uint64_t sync_started_ns;
     int64_t unsynced_since_ms; /* -1: not known yet, or nothing unsynced */
     uint32_t written_segment, append_segment;
     int written_fd; /* of the segment with the newest written batch */
@@ -486,6 +487,10 @@ static void append_done(struct io_append *append, int result)
         log->stats.bytes += log->flying_bytes;
         log->stats.commit_ns += ns;
         log->stats.commit_ns_last = ns;
+        histogram_add(&log->stats.commit_us, (ns + 999) / 1000);
+        histogram_add(&log->stats.batch_records, log->flying_records);
+        histogram_add(&log->stats.batch_units,
+                      (log->flying_bytes + BATCH_BYTES_UNIT - 1) / BATCH_BYTES_UNIT);
     }
     if (append->direct && append->fd != log->direct_fd)
         datadir_close_direct(log->dir, append->fd);
@@ -590,11 +595,13 @@ const struct log_stats *log_stats(const struct log *log)
 static void sync_done(struct io_append *sync, int result)
 {
     struct log *log = sync->owner;
+    uint64_t ns = log->io->ops->now_ns(log->io) - log->sync_started_ns;
     log->sync_busy = false;
     if (result < 0)
         fail(log, -result);
     if (log->failed)
         return;
+    histogram_add(&log->stats.sync_us, (ns + 999) / 1000);
     log->synced = log->sync_batch;
     if (log->commit_waits_for_sync) {
         log->commit_waits_for_sync = false;
@@ -609,6 +616,7 @@ static void sync_start(struct log *log)
         return;
     log->sync_busy = true;
     log->sync_batch = log->written;
+    log->sync_started_ns = log->io->ops->now_ns(log->io);
     log->unsynced_since_ms = -1;
     log->sync = (struct io_append){
         .done = sync_done, .owner = log, .buf = "", .fd = log->written_fd, .sync = 1};

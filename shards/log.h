@@ -17,6 +17,7 @@
 
 #include "core/base.h"
 #include "shards/datadir.h"
+#include "shards/figures.h"
 #include "shards/io.h"
 
 /* Where a record starts: segment number (high 32 bits) and offset in it. 0: nowhere. */
@@ -59,16 +60,6 @@ struct log_callbacks {
     void *ctx;
     void (*on_committed)(void *ctx, uint64_t batch);
     void (*on_failed)(void *ctx, int error); /* positive errno */
-};
-
-struct log_stats {
-    uint64_t batches;   /* committed */
-    uint64_t records;   /* committed */
-    uint64_t bytes;     /* committed, headers and padding included */
-    uint64_t commit_ns; /* sum over commits: from submitting the write to its completion */
-    uint64_t commit_ns_last;
-    uint64_t segments;   /* of this log, sealed ones included */
-    uint64_t torn_bytes; /* cut off at start */
 };
 
 struct log;

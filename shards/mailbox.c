@@ -8,16 +8,17 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <time.h>
 
 /* ---- the rings */
 
-/* Zeroed, and each on cache lines of its own. */
-static struct ring *rings_make(size_t n, uint32_t items)
+/* So many groups of one ring for each of `items`, each on cache lines of its own. */
+static struct ring *rings_make(size_t groups, const uint32_t *items, unsigned n)
 {
-    struct ring *rings = aligned_alloc(CACHE_LINE_BYTES, n * sizeof(*rings));
+    struct ring *rings = aligned_alloc(CACHE_LINE_BYTES, groups * n * sizeof(*rings));
     assert(rings != NULL);
-    for (size_t i = 0; i < n; i++)
-        ring_init(&rings[i], items);
+    for (size_t i = 0; i < groups * n; i++)
+        ring_init(&rings[i], items[i % n]);
     return rings;
 }
 
@@ -27,8 +28,10 @@ struct rings *rings_new(unsigned size, const uint8_t *hash_key)
     struct rings *rings = mem_alloc(sizeof(*rings));
     rings->size = size;
     memcpy(rings->hash_key, hash_key, sizeof(rings->hash_key));
-    rings->to_shard = rings_make((size_t)size * size, REQUEST_RING_ITEMS);
-    rings->to_frontend = rings_make((size_t)size * size, REPLY_RING_ITEMS);
+    const uint32_t lanes[LANES] = {CONTROL_RING_ITEMS, REQUEST_RING_ITEMS, TELEMETRY_RING_ITEMS};
+    const uint32_t replies = REPLY_RING_ITEMS;
+    rings->to_shard = rings_make((size_t)size * size, lanes, LANES);
+    rings->to_frontend = rings_make((size_t)size * size, &replies, 1);
     return rings;
 }
 
@@ -44,19 +47,22 @@ static void ring_free_relays(struct ring *ring)
 
 void rings_free(struct rings *rings)
 {
-    for (size_t i = 0; i < (size_t)rings->size * rings->size; i++) {
+    size_t pairs = (size_t)rings->size * rings->size;
+    for (size_t i = 0; i < pairs; i++) {
         ring_free_relays(&rings->to_frontend[i]);
-        ring_free(&rings->to_shard[i]);
         ring_free(&rings->to_frontend[i]);
     }
+    for (size_t i = 0; i < pairs * LANES; i++)
+        ring_free(&rings->to_shard[i]);
     free(rings->to_shard);
     free(rings->to_frontend);
     free(rings);
 }
 
-static struct ring *ring_to_shard(struct rings *rings, unsigned frontend, unsigned shard)
+/* That of the first lane; the others follow it. */
+static struct ring *rings_to_shard(struct rings *rings, unsigned frontend, unsigned shard)
 {
-    return &rings->to_shard[frontend * rings->size + shard];
+    return &rings->to_shard[(frontend * rings->size + shard) * LANES];
 }
 
 static struct ring *ring_to_frontend(struct rings *rings, unsigned shard, unsigned frontend)
@@ -68,9 +74,41 @@ void rings_attach_shard(struct rings *rings, struct shard *shard)
 {
     assert(shard->number < rings->size);
     for (unsigned f = 0; f < rings->size; f++) {
-        shard->requests[f] = ring_to_shard(rings, f, shard->number);
+        shard->requests[f] = rings_to_shard(rings, f, shard->number);
         shard->replies[f] = ring_to_frontend(rings, shard->number, f);
     }
+}
+
+/* ---- lanes */
+
+enum request_lane request_lane(const struct request *request)
+{
+    static const uint8_t lanes[] = {
+        [REQUEST_COMMANDS] = LANE_COMMANDS,  [REQUEST_DELETE] = LANE_COMMANDS,
+        [REQUEST_VIEW] = LANE_TELEMETRY,     [REQUEST_THREAD] = LANE_TELEMETRY,
+        [REQUEST_MESSAGES] = LANE_TELEMETRY, [REQUEST_EVENTS] = LANE_TELEMETRY,
+        [REQUEST_INBOX] = LANE_COMMANDS,     [REQUEST_CANCEL] = LANE_COMMANDS,
+        [REQUEST_FOLLOW] = LANE_COMMANDS,    [REQUEST_UNFOLLOW] = LANE_COMMANDS,
+        [REQUEST_LIST] = LANE_TELEMETRY,     [REQUEST_STATUS] = LANE_TELEMETRY,
+        [REQUEST_DIFF] = LANE_TELEMETRY,     [REQUEST_PROOF] = LANE_TELEMETRY,
+        [REQUEST_FORK] = LANE_COMMANDS,      [REQUEST_EXPORT] = LANE_TELEMETRY,
+        [REQUEST_IMPORT] = LANE_COMMANDS,    [REQUEST_CHANGES] = LANE_TELEMETRY,
+        [REQUEST_EXISTS] = LANE_COMMANDS,    [REQUEST_RELAY] = LANE_CONTROL,
+        [REQUEST_UNHAND] = LANE_CONTROL,     [REQUEST_TOUCH] = LANE_CONTROL,
+        [REQUEST_REBUILD] = LANE_CONTROL,    [REQUEST_PIN] = LANE_CONTROL,
+        [REQUEST_UNPIN] = LANE_CONTROL,      [REQUEST_KEEP] = LANE_CONTROL,
+    };
+    if (request->kind == REQUEST_CANCEL && request->session.p == NULL)
+        return LANE_TELEMETRY; /* of a REQUEST_CHANGES */
+    return lanes[request->kind];
+}
+
+/* For commands all that the others do not have. */
+static void credits_init(uint32_t credits[LANES])
+{
+    credits[LANE_CONTROL] = REPLY_CREDITS / 4;
+    credits[LANE_TELEMETRY] = REPLY_CREDITS / 4;
+    credits[LANE_COMMANDS] = REPLY_CREDITS - credits[LANE_CONTROL] - credits[LANE_TELEMETRY];
 }
 
 /* ---- sending */
@@ -80,7 +118,7 @@ void mailbox_init(struct mailbox *mailbox, struct rings *rings, unsigned number)
     assert(number < rings->size);
     *mailbox = (struct mailbox){.rings = rings, .number = number};
     for (unsigned shard = 0; shard < rings->size; shard++)
-        mailbox->credits[shard] = REPLY_CREDITS;
+        credits_init(mailbox->credits[shard]);
 }
 
 static bool request_takes_credit(const struct request *request)
@@ -103,19 +141,31 @@ unsigned mailbox_shard_of(const struct mailbox *mailbox, struct str session)
     return hash_shard(mailbox, session_hash(mailbox, session));
 }
 
+/* Monotonic, as the shard's io has it. */
+static uint64_t mailbox_clock_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
+}
+
 /* Counts nothing but the credit. */
 static int mailbox_push(struct mailbox *mailbox, struct request *request, unsigned shard)
 {
     assert(shard < mailbox->rings->size);
     bool credit = request_takes_credit(request);
-    if (mailbox->shut || (credit && mailbox->credits[shard] == 0))
+    enum request_lane lane = request_lane(request);
+    uint32_t *credits = &mailbox->credits[shard][lane];
+    if (mailbox->shut || (credit && *credits == 0))
         return -EAGAIN;
     request->frontend = (uint16_t)mailbox->number;
     request->shard = (uint16_t)shard;
-    struct ring *ring = ring_to_shard(mailbox->rings, mailbox->number, shard);
-    if (!ring_push(ring, (struct ring_item){request, 0}))
+    struct ring *ring = rings_to_shard(mailbox->rings, mailbox->number, shard) + lane;
+    uint64_t sent_ns = mailbox->pushed % QUEUE_SAMPLE == 0 ? mailbox_clock_ns() : 0;
+    if (!ring_push(ring, (struct ring_item){request, sent_ns}))
         return -EAGAIN;
-    mailbox->credits[shard] -= credit;
+    mailbox->pushed++;
+    *credits -= credit;
     mailbox->wake |= UINT64_C(1) << shard;
     return 0;
 }
@@ -126,6 +176,8 @@ int mailbox_send_to(struct mailbox *mailbox, struct request *request, unsigned s
     int result = mailbox_push(mailbox, request, shard);
     if (result == 0)
         mailbox->outstanding++;
+    else
+        mailbox->full[request_lane(request)]++;
     return result;
 }
 
@@ -169,17 +221,19 @@ void mailbox_errand(struct mailbox *mailbox, struct request *request)
 bool mailbox_send_errands(struct mailbox *mailbox)
 {
     struct request **at = &mailbox->errands;
-    uint64_t blocked = 0; /* shards that have refused one: the rest for them keeps its place */
+    /* Shards that have refused one in a lane: the rest for it keeps its place. */
+    uint64_t blocked[LANES] = {0};
     while (*at != NULL) {
         struct request *request = *at;
         struct request *next = request->next; /* once sent, it is the shard's */
         uint64_t bit = UINT64_C(1) << request->shard;
-        if ((blocked & bit) == 0 && mailbox_push(mailbox, request, request->shard) == 0) {
+        enum request_lane lane = request_lane(request);
+        if ((blocked[lane] & bit) == 0 && mailbox_push(mailbox, request, request->shard) == 0) {
             *at = next;
             mailbox->errands_unsent--;
             mailbox->errands_outstanding++;
         } else {
-            blocked |= bit;
+            blocked[lane] |= bit;
             at = &request->next;
         }
     }
@@ -228,7 +282,7 @@ static void mailbox_take_relay(struct mailbox *mailbox, struct relay *relay,
 static void mailbox_take_reply(struct mailbox *mailbox, unsigned shard, struct request *request,
                                const struct mailbox_handlers *handlers)
 {
-    mailbox->credits[shard] += request_takes_credit(request);
+    mailbox->credits[shard][request_lane(request)] += request_takes_credit(request);
     if (request->errand != NULL) {
         mailbox->errands_outstanding--;
         request->errand(request->errand_owner, request);

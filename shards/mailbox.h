@@ -4,17 +4,34 @@
  *     mailbox_send     a request to the shard of its session; full ring or no credit: refused
  *     mailbox_drain    replies, frames and notices that have come, in order, shard by shard
  *
+ * Lanes: a request goes to its shard by one of three queues, each with a bound and credits of its
+ * own, so that a flood of one kind is refused without the others. The shard takes from each in
+ * turn, by shares (limits.h): none starves, and what can be done late is done late.
+ *
+ *     control      what keeps things going or gives something back: TOUCH, UNHAND, REBUILD, RELAY,
+ *                  and between shards PIN, UNPIN, KEEP
+ *     commands     COMMANDS, FORK, IMPORT, DELETE, and all that has to come in order with them or
+ *                  with each other: EXISTS, INBOX and its CANCEL, FOLLOW and UNFOLLOW
+ *     telemetry    looking: VIEW and its parts, EVENTS, DIFF, PROOF, EXPORT, LIST, STATUS, CHANGES
+ *                  and its CANCEL
+ *
+ * Within a lane requests of one frontend arrive in the order of their sending. Between lanes there
+ * is none, and none is needed: a CANCEL is in the lane of what it cancels; an UNFOLLOW, which may
+ * be sent before its FOLLOW is answered, in that one's; who watches behind a command that creates
+ * the session finds it. What is in the control lane is about something that its sender has had an
+ * answer about (a hand, a pin, an agent that is there), or is meant for whatever there is by then.
+ *
  * Relays: a REQUEST_RELAY goes to a shard, which puts a copy of its bytes on the ring to the
  * frontend of the same number, as it does a notice, and answers the sender. A relay holds no credit
  * at its receiver: where only the half for replies is left of the ring, or RELAYED_BYTES_MAX have
  * not been taken yet, the sender is told OVERLOADED. So replies still always fit, and nobody waits.
  *
  * Credits: a request takes one when it is sent and gives it back when its reply is drained; there
- * are as many as half the reply ring holds, and frames and notices may fill only the other half.
- * So a reply always fits, and the shard never waits. A request that may wait for long
- * (REQUEST_INBOX with `wait`, REQUEST_CHANGES) takes no credit: its answer queues at the shard for
- * free space. So an answer to REQUEST_CHANGES is also never there before a frame or notice of what
- * it tells.
+ * are, for all lanes together, as many as half the reply ring holds, and frames and notices may
+ * fill only the other half. So a reply always fits, and the shard never waits. A request that may
+ * wait for long (REQUEST_INBOX with `wait`, REQUEST_CHANGES) takes no credit: its answer queues at
+ * the shard for free space. So an answer to REQUEST_CHANGES is also never there before a frame or
+ * notice of what it tells.
  *
  * Thread: each mailbox belongs to one reactor's thread. Neither side ever waits inside a turn.
  */

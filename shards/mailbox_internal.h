@@ -25,11 +25,16 @@
 
 struct shard;
 
-/* As many frontends as shards; between each two of them one ring each way. */
+enum request_lane { LANE_CONTROL, LANE_COMMANDS, LANE_TELEMETRY, LANES };
+
+/* As it is when it is sent, or has come back. */
+enum request_lane request_lane(const struct request *request);
+
+/* As many frontends as shards; between each two of them a ring for each lane, and one back. */
 struct rings {
     unsigned size;
     uint8_t hash_key[DATADIR_HASH_KEY_BYTES]; /* says which shard a session belongs to */
-    struct ring *to_shard;                    /* [frontend * size + shard] */
+    struct ring *to_shard;                    /* [(frontend * size + shard) * LANES + lane] */
     struct ring *to_frontend;                 /* [shard * size + frontend] */
 };
 
@@ -38,11 +43,13 @@ struct mailbox {
     unsigned number;
     bool shut;             /* mailbox_send refuses: the shards are not there yet */
     unsigned next_drained; /* the shard that mailbox_drain begins with */
+    uint64_t pushed;       /* requests, in all */
     uint64_t wake;         /* bit for each shard that was sent something this turn */
     uint64_t outstanding;  /* of the frontend's requests */
     struct request *errands, **errands_tail; /* not sent yet */
     uint64_t errands_unsent, errands_outstanding;
-    uint32_t credits[DATADIR_SHARDS_MAX]; /* left, by shard */
+    uint32_t credits[DATADIR_SHARDS_MAX][LANES]; /* left */
+    uint64_t full[LANES]; /* requests of the frontend that were refused: no room or no credit */
     /* Of relays on the ring to this frontend: added by the shard of its number before it pushes
      * one, taken off by the frontend. */
     _Atomic uint64_t relayed_bytes;

@@ -18,6 +18,10 @@ void query_gone(struct shard *shard, struct session *session, struct request *re
     /* A life that ended meanwhile may have been followed by another one already. */
     bool deleted = session->core == NULL || strcmp(request->epoch, session->epoch_text) != 0;
     bool begun = request->kind == REQUEST_EXPORT || request->kind == REQUEST_FOLLOW;
+    if (session->entry->flags & ENTRY_QUARANTINED) {
+        quarantine_refuse(shard, session->entry, request);
+        return;
+    }
     if (!deleted && !begun && error == -ENOENT && oldest == 0 && request->tries++ < TRIES_MAX) {
         request->body.n =
             0; /* a snapshot was written while we read, and what it replaces has gone */

@@ -264,6 +264,22 @@ static void add_figure(struct buf *out, const char *name, uint64_t value)
     buf_add_u64(out, value);
 }
 
+static void add_lanes(struct buf *out, const struct shard_figures *figures)
+{
+    static const char *const names[REQUEST_LANES] = {"control", "commands", "telemetry"};
+    buf_add_literal(out, ",\"lanes\":{");
+    for (unsigned lane = 0; lane < REQUEST_LANES; lane++) {
+        if (lane != 0)
+            buf_add_byte(out, ',');
+        json_add_string(out, (struct str){names[lane], strlen(names[lane])});
+        buf_add_literal(out, ":{\"queued\":");
+        buf_add_u64(out, figures->lane_queued[lane]);
+        add_figure(out, "full", figures->lane_full[lane]);
+        buf_add_byte(out, '}');
+    }
+    buf_add_byte(out, '}');
+}
+
 static void describe_connected(struct shard *shard, struct request *request)
 {
     struct buf text = {0};
@@ -278,9 +294,7 @@ void query_status(struct shard *shard, struct request *request)
 {
     struct buf *out = &request->body;
     const struct log_stats *log = log_stats(shard->log);
-    uint64_t queued = 0;
-    for (unsigned f = 0; f < shard->frontends; f++)
-        queued += ring_waiting(shard->requests[f]);
+    const struct shard_figures *figures = shard_figures(shard, &request->arena);
     buf_add_literal(out, "{\"shard\":");
     buf_add_u64(out, shard->number);
     add_figure(out, "sessions", shard->sessions);
@@ -288,7 +302,8 @@ void query_status(struct shard *shard, struct request *request)
     add_figure(out, "companions", shard->companions);
     add_figure(out, "companions_active", shard->companions_active);
     add_figure(out, "waiting", shard->waiting);
-    add_figure(out, "queued", queued);
+    add_figure(out, "queued", figures->queued);
+    add_lanes(out, figures);
     add_figure(out, "requests", shard->stats.requests);
     add_figure(out, "commands", shard->stats.commands);
     add_figure(out, "events", shard->stats.events);
@@ -317,8 +332,12 @@ void query_status(struct shard *shard, struct request *request)
     add_figure(out, "forks", shard->forks_n);
     add_figure(out, "pins", shard->pins_n);
     add_figure(out, "deleted_kept", shard->kept_n);
-    add_figure(out, "memory_bytes", heap_used_bytes(&shard->heap));
+    add_figure(out, "memory_bytes", figures->memory_bytes);
     add_figure(out, "sessions_bytes", shard->heap.allocated_bytes);
+    add_figure(out, "rate_limited", shard->stats.rate_limited);
+    add_figure(out, "memory_refused", shard->stats.memory_refused);
+    add_figure(out, "broken", shard->stats.broken);
+    quarantine_describe(shard, out);
     buf_add_literal(out, ",\"log\":{\"commits\":");
     buf_add_u64(out, log->batches);
     add_figure(out, "records", log->records);
@@ -328,6 +347,7 @@ void query_status(struct shard *shard, struct request *request)
     add_figure(out, "commit_mean_us", log->batches != 0 ? log->commit_ns / log->batches / 1000 : 0);
     add_figure(out, "commit_last_us", log->commit_ns_last / 1000);
     buf_add_literal(out, "}}");
+    request->figures = figures;
     describe_connected(shard, request);
     shard_reply(shard, request);
 }

@@ -14,6 +14,7 @@
  * Failure of the start: told to the cluster, whose main thread stops all.
  */
 #include "shards/cluster_internal.h"
+#include "shards/report.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -30,10 +31,15 @@ enum {
     PROGRESS_TELL_MS = 2000, /* between two lines on how far a long recovery is */
 };
 
-static void count(_Atomic uint64_t *figure)
+static void add(_Atomic uint64_t *figure, uint64_t n)
 {
     uint64_t old = atomic_load_explicit(figure, memory_order_relaxed);
-    atomic_store_explicit(figure, old + 1, memory_order_relaxed);
+    atomic_store_explicit(figure, old + n, memory_order_relaxed);
+}
+
+static void count(_Atomic uint64_t *figure)
+{
+    add(figure, 1);
 }
 
 static bool reactor_serves(const struct reactor *reactor)
@@ -66,6 +72,7 @@ static void reactor_measure(struct reactor *reactor, uint64_t slept_ns)
     while (bucket < REACTOR_TURN_BUCKETS - 1 && us > (uint64_t)REACTOR_TURN_LEAST_US << bucket)
         bucket++;
     count(&reactor->turn_us[bucket]);
+    add(&reactor->turn_total_us, us);
     if (us > atomic_load_explicit(&reactor->turn_longest_us, memory_order_relaxed))
         atomic_store_explicit(&reactor->turn_longest_us, us, memory_order_relaxed);
 }
@@ -94,6 +101,13 @@ void reactor_nudge(struct reactor *reactor)
     atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load_explicit(&reactor->sleeping, memory_order_relaxed) == 1)
         reactor_wake(reactor);
+}
+
+static void reactor_nudge_others(struct reactor *reactor)
+{
+    for (unsigned i = 0; i < reactor->cluster->size; i++)
+        if (i != reactor->number)
+            cluster_nudge(reactor->cluster, i);
 }
 
 /* Once a turn, not per message: whoever was sent something, and sleeps, is woken. */
@@ -151,8 +165,7 @@ static bool reactor_pending(const struct reactor *reactor)
 {
     if (mailbox_pending(&reactor->mailbox))
         return true;
-    if (reactor_serves(reactor) &&
-        (shard_pending(reactor->shard) || atomic_load(&reactor->nudged)))
+    if (reactor_serves(reactor) && (shard_pending(reactor->shard) || atomic_load(&reactor->nudged)))
         return true;
     if (atomic_load(&reactor->cluster->phase) != (int)reactor->phase)
         return true;
@@ -176,7 +189,9 @@ static uint64_t reactor_poll(struct reactor *reactor, int wait_ms)
     }
     uint64_t begin_ns = clock_ns(CLOCK_MONOTONIC);
     uint64_t worked_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+    reactor->polling = true;
     ops->poll(reactor->frontend, wait_ms);
+    reactor->polling = false;
     worked_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID) - worked_ns;
     uint64_t took_ns = clock_ns(CLOCK_MONOTONIC) - begin_ns;
     return took_ns > worked_ns ? took_ns - worked_ns : 0;
@@ -277,7 +292,7 @@ static int reactor_tell_progress(struct reactor *reactor)
     if (reactor->now_ms - reactor->progress_told_ms >= PROGRESS_TELL_MS) {
         reactor->progress_told_ms = reactor->now_ms;
         cluster_tell_recovery(reactor->cluster, text, sizeof(text));
-        fprintf(stderr, "atoll: %s\n", text);
+        report_tell(REPORT_INFO, "recovering", REPORT_NO_SHARD, (struct str){0}, "%s", text);
     }
     return (int)(reactor->progress_told_ms + PROGRESS_TELL_MS - reactor->now_ms);
 }
@@ -304,6 +319,8 @@ static void reactor_turn(struct reactor *reactor)
     struct cluster *cluster = reactor->cluster;
     count(&reactor->turns);
     reactor_read_clocks(reactor);
+    if (pressure_look(&cluster->pressure, reactor->now_ms))
+        reactor_nudge_others(reactor);
     bool more = reactor_serves(reactor) && reactor_turn_shard(reactor);
     if (atomic_load_explicit(&cluster->failed, memory_order_relaxed) != NULL)
         cluster_tell_news(cluster);
@@ -499,14 +516,15 @@ bool reactor_stopping(const struct reactor *reactor)
     return reactor->stopping_since_ms != 0;
 }
 
+/* What is begun in a poll that has slept must not be as old as the sleep is long. */
 int64_t reactor_now_ms(const struct reactor *reactor)
 {
-    return reactor->now_ms;
+    return reactor->polling ? (int64_t)(clock_ns(CLOCK_MONOTONIC) / 1000000) : reactor->now_ms;
 }
 
 int64_t reactor_wall_ms(const struct reactor *reactor)
 {
-    return reactor->wall_ms;
+    return reactor->polling ? (int64_t)(clock_ns(CLOCK_REALTIME) / 1000000) : reactor->wall_ms;
 }
 
 static uint64_t figure(const _Atomic uint64_t *figure)
@@ -522,6 +540,7 @@ struct reactor_figures cluster_reactor_figures(const struct cluster *cluster, un
         .sleeps = figure(&reactor->sleeps),
         .wakeups = figure(&reactor->wakeups),
         .turn_longest_us = figure(&reactor->turn_longest_us),
+        .turn_total_us = figure(&reactor->turn_total_us),
     };
     for (unsigned i = 0; i < REACTOR_TURN_BUCKETS; i++)
         figures.turn_us[i] = figure(&reactor->turn_us[i]);

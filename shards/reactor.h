@@ -48,7 +48,7 @@ struct reactor_figures {
     uint64_t sleeps;  /* turns that had nothing to do and slept */
     uint64_t wakeups; /* other reactors that it woke */
     uint64_t turn_us[REACTOR_TURN_BUCKETS];
-    uint64_t turn_longest_us;
+    uint64_t turn_longest_us, turn_total_us;
 };
 
 struct cluster *reactor_cluster(struct reactor *reactor);
@@ -57,9 +57,9 @@ int reactor_cpu(const struct reactor *reactor); /* pinned to, -1: not pinned */
 /* The shards have recovered, and the mailbox takes requests. Reactor's thread. */
 bool reactor_ready(const struct reactor *reactor);
 bool reactor_stopping(const struct reactor *reactor);
-/* Monotonic milliseconds, read once per turn. Reactor's thread. */
+/* Monotonic milliseconds: of this turn, or, in a poll that may sleep, of now. Reactor's thread. */
 int64_t reactor_now_ms(const struct reactor *reactor);
-/* Wall clock of this turn, Unix milliseconds. Reactor's thread. */
+/* The same of the wall clock, Unix milliseconds. Reactor's thread. */
 int64_t reactor_wall_ms(const struct reactor *reactor);
 
 #endif

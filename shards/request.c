@@ -40,6 +40,14 @@ const char *request_error_title(unsigned code)
     return request_error_row(code)->title;
 }
 
+bool request_pattern_means(struct str pattern, struct str session)
+{
+    if (pattern.n == 0 || pattern.p[pattern.n - 1] != '*')
+        return str_equal(pattern, session);
+    size_t n = pattern.n - 1;
+    return session.n >= n && memcmp(session.p, pattern.p, n) == 0;
+}
+
 void frame_hold(struct frame *frame)
 {
     atomic_fetch_add_explicit(&frame->references, 1, memory_order_relaxed);
@@ -98,6 +106,8 @@ void request_again(struct request *request)
     request->handed = 0;
     request->held = false;
     request->oldest = 0;
+    request->retry_ms = 0;
+    request->waited = false;
 }
 
 void request_free(struct request *request)

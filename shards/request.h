@@ -40,6 +40,7 @@ enum request_kind {
     REQUEST_RELAY,    /* bytes for another frontend: the one of the shard it is sent to */
     REQUEST_UNHAND,   /* gives back what an inbox answer with `hand` held */
     REQUEST_TOUCH,    /* `agent` is there: its lease begins anew */
+    REQUEST_REBUILD,  /* the session's state is made anew from its records; ends a quarantine */
     /* Between shards: errands (mailbox.h). */
     REQUEST_PIN,   /* a fork needs this session up to `at`; the answer is the state there */
     REQUEST_UNPIN, /* it does no longer */
@@ -48,10 +49,13 @@ enum request_kind {
 
 /* Errors beyond the core's own, continuing its numbers: code, status, name, title. */
 #define REQUEST_ERRORS(X)                                                                          \
+    X(FORBIDDEN, 403, "forbidden", "Forbidden")                                                    \
     X(GONE, 410, "gone", "No longer kept")                                                         \
     X(NOT_APPLIED, 424, "not-applied", "Not applied")                                              \
+    X(TOO_MANY, 429, "too-many", "Too many")                                                       \
     X(OVERLOADED, 503, "overloaded", "Overloaded")                                                 \
     X(UNAVAILABLE, 503, "unavailable", "Unavailable")                                              \
+    X(QUARANTINED, 503, "quarantined", "Quarantined")                                              \
     X(NO_SPACE, 507, "no-space", "No space left for the log")
 
 enum request_error {
@@ -214,6 +218,9 @@ struct request {
     struct str cursor;                   /* LIST, CHANGES: ids after this one; p == NULL: all */
     struct request_label_filter *labels; /* LIST, CHANGES: all must match */
     uint32_t labels_n;
+    const struct str *patterns; /* LIST, CHANGES: only sessions that one of them means, which is an
+                                   id, or ends in `*`: all that begin so. Good until the reply */
+    uint32_t patterns_n;        /* 0: any session */
 
     /* ---- REQUEST_CHANGES: which sessions have changed after position `after`, the oldest change
      * first; or with `pages` all there are, by id, and `after`, where has_after, is only looked at.
@@ -246,7 +253,8 @@ struct request {
                                every frame and notice */
     unsigned wants;         /* enum request_wants */
     uint8_t tries;          /* the shard's own: how often it has been begun again */
-    bool waited;            /* the shard's own: it has been tried again once */
+    bool waited;            /* the shard's own: it has been tried again once. REBUILD: it has been
+                               done; COMMANDS: they have been counted */
     bool catching_up;       /* the shard's own: it has set `until` */
     const char *stale;      /* not NULL: give a snapshot with this text as `reset`. CHANGES, in the
                                reply: why `after` is not good, and there is nothing else */
@@ -266,19 +274,22 @@ struct request {
     const struct core_parts *parts; /* in the arena; NULL: all */
 
     /* ---- more of the reply */
-    uint64_t newest; /* INBOX: seq of the newest message counted, in the answer or remaining; 0 */
-    uint32_t unread; /* INBOX: how many those are */
-    bool mentioned;  /* INBOX, where it is bare: one of those mentions the agent */
-    bool more;          /* LIST, CHANGES: there are further sessions behind the last one. EXPORT:
-                           there are lines after `upto`. EXISTS: it has a ttl, of which more than
-                           half may be over: an event of it is due */
-    uint64_t oldest;    /* error GONE: the oldest seq whose state can be had (0: none) */
-    bool again;         /* FORK: it is there already, the same fork: 200 and not 201 */
-    uint32_t count;     /* LIST: how many; last_id: where the page ends */
-    struct str last_id; /* in the arena. CHANGES: with `pages` */
+    uint64_t newest;   /* INBOX: seq of the newest message counted, in the answer or remaining; 0 */
+    uint32_t unread;   /* INBOX: how many those are */
+    bool mentioned;    /* INBOX, where it is bare: one of those mentions the agent */
+    bool more;         /* LIST, CHANGES: there are further sessions behind the last one. EXPORT:
+                          there are lines after `upto`. EXISTS: it has a ttl, of which more than
+                          half may be over: an event of it is due */
+    uint64_t oldest;   /* error GONE: the oldest seq whose state can be had (0: none) */
+    uint32_t retry_ms; /* error TOO_MANY and some UNAVAILABLE: not to be tried again before; 0:
+                          nobody can say */
+    bool again;        /* FORK: it is there already, the same fork: 200 and not 201 */
+    uint32_t count;    /* LIST: how many; last_id: where the page ends */
+    struct str last_id;             /* in the arena. CHANGES: with `pages` */
     struct request_change *changes; /* CHANGES: in the arena */
     uint32_t changes_n, changes_cap;
-    bool held;            /* INBOX: it was held; what is refused then was there before */
+    bool held; /* INBOX: it was held; what is refused then was there before */
+    const struct shard_figures *figures; /* STATUS: in the arena */
     struct str connected; /* STATUS: what the frontend beside the shard tells of its connections; in
                              the arena */
     uint64_t position; /* CHANGES: all up to here was told; with `pages`: what changes after this is
@@ -298,6 +309,9 @@ struct request {
     struct core_refusal refusal; /* its code is `error`'s, where that is the core's. The last, as
                                     most requests get none and need not clear its text */
 };
+
+/* Whether the pattern means the session: see `patterns`. */
+bool request_pattern_means(struct str pattern, struct str session);
 
 /* Makes an empty request, or takes one from the frontend's spares. Frontend's thread. */
 struct request *request_new(void);

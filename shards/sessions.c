@@ -6,9 +6,11 @@
  * Only what is clean may leave: everything committed, nothing in the works, nobody watching or
  * waiting. What stays is its entry in the directory. So nothing is written on the way out.
  *
- * While a session is loaded it is busy, and requests for it queue behind. Failure: they are all
- * refused with the reason, and the session is passive again; the next request tries again.
+ * While a session is loaded it is busy, and requests for it queue behind. Failure: it is put into
+ * quarantine (quarantine.c), and they are all refused with the reason. One in memory whose state
+ * cannot be relied on is loaded anew in the same way; its watchers and waits stay.
  */
+#include "shards/report.h"
 #include "shards/shard.h"
 #include "shards/sim_bug.h"
 
@@ -132,6 +134,8 @@ void session_end(struct shard *shard, struct session *session)
     session_forget(shard, session);
     session->head = session->base = LOG_POSITION_NONE;
     session->importing = false;
+    if (session->entry->flags & ENTRY_TROUBLED)
+        quarantine_forget(shard, session->entry);
     upkeep_never_expires(shard, session->entry);
     session->entry->flags &= (uint8_t) ~(ENTRY_ALIVE | ENTRY_IMPORTING | ENTRY_ATTENDED);
     entry_count_life(shard, session->entry, -1);
@@ -148,6 +152,28 @@ void session_drop_if_vacant(struct shard *shard, struct session *session)
     entry_drop_if_vacant(shard, entry);
 }
 
+/* Into its entry, where it stands. */
+static void session_leave_place(struct session *session)
+{
+    struct entry *entry = session->entry;
+    assert(session->head == session->committed_head && session->head != LOG_POSITION_NONE);
+    entry->epoch = session->epoch;
+    entry->head = session->head;
+    entry->base = session->base;
+    entry->flags |= ENTRY_ALIVE;
+}
+
+void session_put_away(struct shard *shard, struct session *session)
+{
+    if (session->core == NULL) { /* the entry still says where it stands */
+        keys_free(session);
+        return;
+    }
+    session_leave_place(session);
+    changes_depart(shard, session);
+    session_forget(shard, session);
+}
+
 bool session_passivate(struct shard *shard, struct session *session)
 {
     struct entry *entry = session->entry;
@@ -156,14 +182,10 @@ bool session_passivate(struct shard *shard, struct session *session)
         !RB_EMPTY(&session->hands) || !attended_may_leave(session) ||
         session->dirty > log_committed(shard->log))
         return false;
-    assert(session->head == session->committed_head && session->head != LOG_POSITION_NONE);
     uint64_t labels = signature_of(core_session_labels(session->core));
-    entry->epoch = session->epoch;
-    entry->head = session->head;
+    session_leave_place(session);
     if (sim_bug(SIM_BUG_STALE_SNAPSHOT) && session->base != LOG_POSITION_NONE)
         entry->head = session->base;
-    entry->base = session->base;
-    entry->flags |= ENTRY_ALIVE;
     uint64_t ttl_s = core_session_ttl_s(session->core);
     if (ttl_s != 0)
         upkeep_passive_expires(shard, entry,
@@ -207,10 +229,21 @@ void session_note_snapshot(struct shard *shard, struct session *session,
 
 /* ---- loading */
 
+/* What was in memory of a session that is made anew. */
+static void session_drop_state(struct shard *shard, struct session *session)
+{
+    attended_free(shard, session);
+    if (session->core != NULL)
+        core_session_free(session->core);
+    session->core = NULL;
+    skips_free(shard, session);
+    session->base = LOG_POSITION_NONE;
+    session->ordinal = 0;
+}
+
 static void session_take(struct session *session, struct past *past)
 {
     struct shard *shard = past->shard;
-    struct entry *entry = session->entry;
     session->core = past->core;
     past->core = NULL;
     session->epoch = past->epoch;
@@ -218,7 +251,7 @@ static void session_take(struct session *session, struct past *past)
     session->chain = past->chain;
     session->membership_seq = past->membership_seq;
     session->committed_seq = core_session_seq(session->core);
-    session->head = session->committed_head = entry->head;
+    session->head = session->committed_head = past->trail.head;
     session->log_bytes = past->since_bytes;
     session->first = past->first;
     if (past->snapshot.ordinal != 0) {
@@ -234,65 +267,66 @@ static void session_take(struct session *session, struct past *past)
 void session_unreadable(struct shard *shard, const struct entry *entry, int error)
 {
     shard->stats.load_failures++;
-    fprintf(stderr, "atoll: session \"%.*s\" cannot be read back from the log: %s\n",
-            (int)entry->id_size, entry->id,
-            error == -ENOENT ? "records are missing" : strerror(-error));
+    report_tell(REPORT_ERROR, "session_unreadable", (int)shard->number, entry_id(entry),
+                "it cannot be read back from the log: %s",
+                error == -ENOENT ? "records are missing" : strerror(-error));
 }
 
 static void session_load_failed(struct shard *shard, struct session *session, int error)
 {
     session_unreadable(shard, session->entry, error);
-    session->pins++;
-    while (session->queue != NULL) {
-        struct request *request = session->queue;
-        session->queue = request->next;
-        session->queue_n--;
-        if (shard_ends_something(request))
-            shard_reply(shard, request);
-        else
-            shard_refuse(shard, NULL, request, CORE_E_INVARIANT, NULL,
-                         "the session cannot be read back from the log");
-    }
-    keys_free(session);
-    struct entry *entry = session->entry;
-    session_free(shard, session);
-    if (error != 0 && entry->flags & ENTRY_ALIVE)
-        upkeep_unreadable(shard, entry);
+    quarantine_session(shard, session,
+                       error == -ENOENT ? "A part of it is missing in the log."
+                                        : "It cannot be read back from the log.");
+    attended_loaded(shard);
 }
 
 static void session_loaded(struct past *past, int error)
 {
     struct shard *shard = past->shard;
     struct session *session = past->into;
+    bool again = session->core != NULL;
     shard->loading--;
-    if (error == 0) {
-        shard->stats.loads++;
-        session_take(session, past);
-        past_free(past);
-        changes_return(shard, session);
-        commands_expire(shard, session);
-        attended_load(shard, session);
-        shard_unbusy(shard, session);
-    } else {
+    if (error != 0) {
         past_free(past);
         session_load_failed(shard, session, error);
+        return;
     }
+    shard->stats.loads++;
+    if (session->entry->flags & ENTRY_TROUBLED)
+        quarantine_compare(shard, session, past->core);
+    session_drop_state(shard, session);
+    session_take(session, past);
+    past_free(past);
+    if (!again)
+        changes_return(shard, session);
+    commands_expire(shard, session);
+    attended_load(shard, session);
+    shard_unbusy(shard, session);
     attended_loaded(shard);
 }
 
-struct session *session_load(struct shard *shard, struct entry *entry)
+void session_read(struct shard *shard, struct session *session)
 {
-    struct session *session = session_new(shard, entry);
+    const struct entry *entry = session->entry;
     struct past *past = past_new(shard);
+    bool again = session->core != NULL;
     session->busy = true;
     shard->loading++;
-    past->epoch = entry->epoch;
-    past->trail.head = entry->head;
+    keys_free(session);
+    past->epoch = again ? session->epoch : entry->epoch;
+    past->trail.head = again ? session->committed_head : entry->head;
     past->trail.newest = true;
     past->keys = true;
     past->into = session;
     past->done = session_loaded;
     past_start(past);
+}
+
+struct session *session_load(struct shard *shard, struct entry *entry)
+{
+    struct session *session = session_new(shard, entry);
+    session_read(shard, session);
     return session;
 }
 

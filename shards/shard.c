@@ -16,6 +16,7 @@
 #include "shards/shard.h"
 #include "shards/log_format.h"
 #include "shards/mailbox_internal.h"
+#include "shards/report.h"
 #include "shards/sim_bug.h"
 
 #include <errno.h>
@@ -297,6 +298,7 @@ void shard_fail(struct shard *shard, int error)
 {
     char why[160];
     snprintf(why, sizeof(why), "the log of shard %u failed: %s", shard->number, strerror(error));
+    health_set(&shard->health->log, HEALTH_FAILED, shard->wall_ms, why);
     char *kept = strdup(why);
     const char *none = NULL;
     if (!atomic_compare_exchange_strong(shard->failed, &none, kept))
@@ -436,7 +438,7 @@ static void (*const session_requests[])(struct shard *, struct session *, struct
     [REQUEST_DIFF] = query_diff,           [REQUEST_PROOF] = query_proof,
     [REQUEST_FORK] = fork_begin,           [REQUEST_PIN] = fork_pin,
     [REQUEST_EXPORT] = export_page,        [REQUEST_IMPORT] = import_page,
-    [REQUEST_TOUCH] = attended_touch,
+    [REQUEST_TOUCH] = attended_touch,      [REQUEST_REBUILD] = quarantine_rebuild,
     [REQUEST_UNHAND] = hands_take_back,    [REQUEST_EXISTS] = query_exists,
 };
 
@@ -492,11 +494,16 @@ static bool shard_is_in_the_making(const struct session *session, const struct r
            !(session->entry->flags & ENTRY_ALIVE);
 }
 
-/* In memory, or on its way there; NULL: there is none. */
-static struct session *shard_session_of(struct shard *shard, const struct request *request)
+static struct entry *shard_entry_of(struct shard *shard, const struct request *request)
 {
     uint64_t hash = request->hash != 0 ? request->hash : entry_hash(shard, request->session);
-    struct entry *entry = entry_find_hashed(shard, request->session, hash);
+    return entry_find_hashed(shard, request->session, hash);
+}
+
+/* In memory, or on its way there; NULL: there is none. */
+static struct session *shard_session_of(struct shard *shard, struct entry *entry,
+                                        const struct request *request)
+{
     if (entry != NULL && entry->flags & ENTRY_ACTIVE)
         return entry->u.session;
     if (entry != NULL &&
@@ -540,7 +547,15 @@ void shard_dispatch(struct shard *shard, struct request *request)
     default:
         break;
     }
-    struct session *session = shard_session_of(shard, request);
+    struct entry *entry = shard_entry_of(shard, request);
+    if (entry != NULL && entry->flags & ENTRY_QUARANTINED) {
+        quarantine_request(shard, entry, request);
+        return;
+    }
+    if (pressure_level(shard->pressure) != PRESSURE_NONE &&
+        budget_refuses_memory(shard, entry, request))
+        return;
+    struct session *session = shard_session_of(shard, entry, request);
     if (session == NULL && shard_ends_something(request)) {
         shard_reply(shard, request);
     } else if (session == NULL || shard_is_in_the_making(session, request)) {
@@ -656,34 +671,78 @@ static void shard_look_ahead(struct shard *shard, struct ring *ring)
     entries_fetch(shard, hashes, n);
 }
 
-/* True: a ring may hold more. */
+/* Of one request in QUEUE_SAMPLE the tag says when it was sent. */
+static void shard_measure_queue(struct shard *shard, uint64_t sent_ns)
+{
+    uint64_t now_ns = (uint64_t)shard_clock_ns(shard);
+    if (now_ns > sent_ns)
+        histogram_add(&shard->stats.queue_us, (now_ns - sent_ns + 999) / 1000);
+}
+
+/* Takes the rest of a ring's share. How many; `*late`: the turn has had its time. */
+static unsigned shard_visit(struct shard *shard, unsigned *work, bool *late)
+{
+    static const uint16_t shares[LANES] = {CONTROL_SHARE, COMMANDS_SHARE, TELEMETRY_SHARE};
+    enum request_lane lane = shard->visit.lane;
+    struct ring *ring = &shard->requests[shard->visit.frontend][lane];
+    struct ring_item item;
+    int64_t until_ns = 0;
+    unsigned taken = 0;
+    while (shard->visit.taken < shares[lane] && !*late && shard->stalled == NULL) {
+        if (taken % ENTRIES_FETCHED == 0)
+            shard_look_ahead(shard, ring);
+        if (!ring_pop(ring, &item))
+            break;
+        struct request *request = item.p;
+        shard->visit.taken++;
+        if (item.tag != 0)
+            shard_measure_queue(shard, item.tag);
+        if (taken++ == 0 && lane == LANE_TELEMETRY)
+            until_ns = shard_clock_ns(shard) + TELEMETRY_SLICE_NS;
+        *late = shard_is_late(shard, work, request);
+        if (*shard->failed != NULL)
+            shard_refuse_failed(shard, request);
+        else
+            shard_dispatch(shard, request);
+        int64_t now_ns = lane == LANE_TELEMETRY ? shard_clock_ns(shard) : 0;
+        if (now_ns > until_ns) { /* looking may take long for each: this was its share */
+            *late = *late || now_ns > shard->slice_until_ns;
+            shard->visit.taken = shares[lane];
+        }
+    }
+    return taken;
+}
+
+static void shard_visit_next(struct shard *shard)
+{
+    shard->visit.taken = 0;
+    if (++shard->visit.frontend < shard->frontends)
+        return;
+    shard->visit.frontend = 0;
+    shard->visit.lane = (shard->visit.lane + 1) % LANES;
+}
+
+/*
+ * Visits ring after ring: the control lane's of all frontends, then those of commands, then those
+ * of telemetry, and again; each gives at most its share. Where the time is over the next turn goes
+ * on from here, so that over any number of late turns each lane gets what it should, and each ring
+ * its turn. True: a ring may hold more.
+ */
 static bool shard_take_requests(struct shard *shard)
 {
-    bool more = false, late = false;
-    unsigned work = 0;
-    for (unsigned i = 0; i < shard->frontends && !late; i++) {
-        /* Another one is first each time, so that none is left out when turns are late. */
-        unsigned f = (shard->first_ring + i) % shard->frontends;
-        struct ring_item item;
-        unsigned taken = 0;
-        while (shard->stalled == NULL && taken < TURN_REQUESTS_MAX && !late) {
-            if (taken % ENTRIES_FETCHED == 0)
-                shard_look_ahead(shard, shard->requests[f]);
-            if (!ring_pop(shard->requests[f], &item))
-                break;
-            struct request *request = item.p;
-            taken++;
-            late = shard_is_late(shard, &work, request);
-            if (*shard->failed != NULL)
-                shard_refuse_failed(shard, request);
-            else
-                shard_dispatch(shard, request);
-        }
-        shard->stats.requests += taken;
-        more = more || taken == TURN_REQUESTS_MAX;
+    bool late = false;
+    unsigned work = 0, dry = 0, total = 0;
+    unsigned rings = LANES * shard->frontends, most = TURN_REQUESTS_MAX * shard->frontends;
+    while (dry < rings && total < most) {
+        total += shard_visit(shard, &work, &late);
+        if (late || shard->stalled != NULL)
+            break;
+        struct ring *ring = &shard->requests[shard->visit.frontend][shard->visit.lane];
+        dry = ring_ready(ring) ? 0 : dry + 1;
+        shard_visit_next(shard);
     }
-    shard->first_ring++;
-    return more || late;
+    shard->stats.requests += total;
+    return late || total >= most;
 }
 
 void shard_commit(struct shard *shard)
@@ -702,9 +761,10 @@ void shard_set_full(struct shard *shard, bool full)
         atomic_fetch_or(shard->full, bit);
     else
         atomic_fetch_and(shard->full, ~bit);
-    fprintf(stderr, "atoll: shard %u: the disk under %s %s\n", shard->number,
-            datadir_path(shard->dir),
-            full ? "is full; commands are refused, reading goes on" : "has room again");
+    report_tell(full ? REPORT_ERROR : REPORT_INFO, full ? "disk_full" : "disk_has_room",
+                (int)shard->number, (struct str){0}, "the disk under %s %s",
+                datadir_path(shard->dir),
+                full ? "is full; commands are refused, reading goes on" : "has room again");
 }
 
 static void shard_look_for_room(struct shard *shard)
@@ -728,6 +788,7 @@ bool shard_turn(struct shard *shard, int64_t now_ms, int64_t wall_ms)
     hands_turn(shard);
     attended_turn(shard);
     upkeep_turn(shard);
+    feel_turn(shard);
     shard_commit(shard);
     return more || changes || shard->running != NULL || shard->chores != NULL;
 }
@@ -739,6 +800,9 @@ int shard_tick(struct shard *shard)
     int changes = changes_tick(shard);
     int hands = hands_tick(shard);
     int attended = attended_tick(shard);
+    int feel = feel_tick(shard);
+    if (feel >= 0 && (wait < 0 || feel < wait))
+        wait = feel;
     if (upkeep >= 0 && (wait < 0 || upkeep < wait))
         wait = upkeep;
     if (changes >= 0 && (wait < 0 || changes < wait))
@@ -767,8 +831,10 @@ bool shard_pending(const struct shard *shard)
     if (shard->stalled != NULL)
         return false; /* nothing is taken before the log has room again */
     for (unsigned f = 0; f < shard->frontends; f++) {
-        if (ring_ready(shard->requests[f]))
-            return true;
+        for (unsigned lane = 0; lane < LANES; lane++) {
+            if (ring_ready(&shard->requests[f][lane]))
+                return true;
+        }
     }
     return false;
 }
@@ -795,12 +861,18 @@ int shard_new(const struct shard_options *options, struct shard **made, char *er
         .settings = *options->settings,
         .failed = options->failed,
         .full = options->full,
+        .health = options->health,
+        .pressure = options->pressure,
         .courier = options->courier,
         .describe = options->describe,
         .frontend = options->frontend,
         .epochs = sim_bug(SIM_BUG_EPOCH_AGAIN) ? 0 : datadir_starts(options->dir) << 32,
         .frontends = datadir_shards(options->dir),
     };
+    if (shard->health == NULL)
+        shard->health = &shard->unasked;
+    shard->has_budgets =
+        shard->settings.session_events != 0 || shard->settings.session_log_bytes != 0;
     memcpy(&shard->limits.hash_seed, datadir_hash_key(options->dir),
            sizeof(shard->limits.hash_seed));
     RB_INIT(&shard->tree);
@@ -815,6 +887,7 @@ int shard_new(const struct shard_options *options, struct shard **made, char *er
     TAILQ_INIT(&shard->by_use);
     TAILQ_INIT(&shard->hands);
     RB_INIT(&shard->attended);
+    RB_INIT(&shard->troubles);
     TAILQ_INIT(&shard->wakes.queue);
     heap_init(&shard->heap);
     int result = recovery_run(shard, options, error, error_size);
@@ -909,6 +982,7 @@ void shard_free(struct shard *shard)
     checkpoint_free(shard);
     changes_free(shard);
     sessions_free(shard);
+    quarantine_free(shard);
     forks_free(shard);
     directory_free(shard);
     for (unsigned b = 0; b < 4; b++)

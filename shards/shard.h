@@ -18,10 +18,13 @@
 #ifndef ATOLL_SHARDS_SHARD_H
 #define ATOLL_SHARDS_SHARD_H
 
+#include "shards/figures.h"
+#include "shards/health.h"
 #include "shards/heap.h"
 #include "shards/limits.h"
 #include "shards/log.h"
 #include "shards/mailbox.h"
+#include "shards/pressure.h"
 #include "shards/record.h"
 #include "shards/ring.h"
 #include "shards/wake.h"
@@ -122,8 +125,10 @@ enum entry_flags {
     ENTRY_ALIVE = 1,  /* passive: it has a life */
     ENTRY_ACTIVE = 2, /* `session` is in memory, and says what the entry's other members do not */
     ENTRY_TTL = 4,    /* it stands in the shard's list of expiries */
-    ENTRY_IMPORTING = 8, /* passive (at recovery): its import was not finished */
-    ENTRY_ATTENDED = 16, /* it has leases or wake targets, or may have (after a start) */
+    ENTRY_IMPORTING = 8,    /* passive (at recovery): its import was not finished */
+    ENTRY_ATTENDED = 16,    /* it has leases or wake targets, or may have (after a start) */
+    ENTRY_TROUBLED = 32,    /* the shard's troubles have it (quarantine.c) */
+    ENTRY_QUARANTINED = 64, /* and nothing may be done with it; passive, also while it is ACTIVE */
 };
 
 /*
@@ -180,11 +185,11 @@ struct session {
     TAILQ_ENTRY(session) by_use; /* the least recently used first */
     struct feed *feeds;
 
-    struct request *waiters; /* REQUEST_INBOX that may wait, until they are answered */
+    struct request *waiters;       /* REQUEST_INBOX that may wait, until they are answered */
     struct attended_tree attended; /* agents with a lease or a wake target */
-    struct hand_tree hands;  /* what was handed out of its inboxes */
+    struct hand_tree hands;        /* what was handed out of its inboxes */
     struct hand_list touched_hands;
-    struct keys *keys;       /* NULL until the first key */
+    struct keys *keys; /* NULL until the first key */
     uint64_t epoch;
     uint64_t dirty;          /* newest batch with something of it; committed when that is */
     struct core_chain chain; /* after its newest event */
@@ -195,6 +200,7 @@ struct session {
     uint64_t since_bytes;        /* of the records behind its newest snapshot */
     uint64_t log_bytes;          /* of all records of this life */
     log_position first;          /* the first of them */
+    int64_t rate_ns;             /* until then the rate is used up (budgets.c); monotonic */
     uint32_t base_bytes;         /* of its newest snapshot's record */
     uint32_t skips_n;
     uint64_t membership_seq; /* newest event that changed who takes part in what */
@@ -287,6 +293,10 @@ struct expiry {
 RB_HEAD(expiry_tree, expiry);
 RB_HEAD(expiry_entries, expiry);
 
+/* quarantine.c */
+struct trouble;
+RB_HEAD(trouble_tree, trouble);
+
 enum effect_kind {
     EFFECT_REPLY,  /* request may be answered */
     EFFECT_RETRY,  /* request is to be dispatched again */
@@ -317,21 +327,6 @@ struct outbox {
     struct outgoing *first, **last;
 };
 
-struct shard_stats {
-    uint64_t requests, commands, events, refused, replayed;
-    uint64_t frames, frames_lost; /* frames delivered; feeds detached because a ring was full */
-    uint64_t ring_full;           /* uncredited messages that had to wait */
-    uint64_t no_space;            /* commands refused with 507 */
-    uint64_t overloaded;          /* requests refused because a session's queue was full */
-    uint64_t history_records;     /* records read back from the log */
-    uint64_t snapshots, snapshot_bytes;
-    uint64_t loads, load_failures; /* passive sessions brought back */
-    uint64_t passivations, expired;
-    uint64_t checkpoints, checkpoint_bytes; /* written; size of the newest */
-    uint64_t compactions, compacted_bytes;  /* segments rewritten or dropped; bytes got rid of */
-    uint64_t wakes, wake_failures;          /* calls to agents; of them without success */
-};
-
 struct shard_settings {
     int64_t idle_passivate_ms;    /* a session untouched for so long leaves memory; 0: never */
     uint64_t memory_bytes;        /* of sessions in memory, beyond which the least used leave */
@@ -341,6 +336,12 @@ struct shard_settings {
     uint64_t compact_bytes_per_s; /* read and written by compaction; 0: no bound */
     uint64_t checkpoint_bytes;    /* of log between two checkpoints */
     uint64_t snapshot_bytes;      /* of a session's records, before which it gets no snapshot */
+    /* Of one session, companions excepted; 0: no bound. */
+    uint64_t session_events;    /* that it may have */
+    uint64_t session_log_bytes; /* of its records, from which on it takes no further events */
+    uint64_t rate_commands;     /* in rate_ms, in the long run, and … */
+    uint64_t rate_ms;
+    uint64_t rate_burst; /* … at once */
 };
 
 extern const struct shard_settings shard_settings_default;
@@ -362,18 +363,27 @@ struct shard {
 
     /* The cluster's: a bit for each shard that cannot write because its disk is full. */
     _Atomic uint64_t *full;
+    struct shard_health *health; /* the cluster's, or `unasked` */
+    struct feelings {
+        uint64_t overflows, slow_commits;        /* counted so far */
+        int64_t crowded_until_ms, slow_until_ms; /* monotonic */
+        bool pressed;                            /* memory is short */
+    } feels;
+    struct shard_health unasked;
     bool is_full;
     int64_t full_look_ms; /* monotonic: when to see whether there is room again */
 
     /* Rings, by frontend; owned by the cluster. */
     unsigned frontends;
-    struct ring *requests[DATADIR_SHARDS_MAX];
+    struct ring *requests[DATADIR_SHARDS_MAX]; /* of each as many as there are lanes */
     struct ring *replies[DATADIR_SHARDS_MAX];
     struct outbox outboxes[DATADIR_SHARDS_MAX];
     uint64_t wake; /* bit for each frontend that was sent something this turn */
 
     struct mailbox *mailbox; /* of its reactor: for errands. Set before shard_open */
     struct shard_settings settings;
+    bool has_budgets;                /* of events or bytes */
+    const struct pressure *pressure; /* the cluster's; NULL: nobody watches memory */
 
     struct entry_table table;
     struct entry_tree tree;
@@ -413,12 +423,14 @@ struct shard {
     uint32_t handed;              /* messages handed out */
     struct hand_queue hands;      /* the oldest first */
     uint64_t hands_made;
-    uint32_t histories;           /* log readings under way */
-    uint32_t loading;             /* passive sessions on their way into memory */
+    uint32_t histories; /* log readings under way */
+    uint32_t loading;   /* passive sessions on their way into memory */
 
-    const struct wake_courier *courier; /* NULL: no agent is woken */
+    const struct wake_courier *courier;                /* NULL: no agent is woken */
     void (*describe)(void *frontend, struct buf *out); /* who is connected; NULL: nobody knows */
     void *frontend;                                    /* its own, on this thread */
+    struct trouble_tree troubles;
+    uint32_t quarantined;
     struct attended_due_tree attended;
     uint64_t attended_made;
     struct attended_walk {
@@ -429,17 +441,21 @@ struct shard {
     } attended_walk;
     struct {
         struct session_list queue; /* with agents waiting for a call; they take turns */
-        uint32_t under_way; /* looks and orders */
-        uint64_t calls;     /* made so far */
+        uint32_t under_way;        /* looks and orders */
+        uint32_t unreachable;      /* agents whose breaker is open because they did not answer */
+        uint64_t calls;            /* made so far */
     } wakes;
 
     int64_t wall_ms; /* of this turn */
     int64_t now_ms;
     int64_t slice_until_ns; /* what can go on in the next turn does so from here on */
-    unsigned first_ring;    /* that this turn takes requests from */
-    struct arena scratch;   /* of the command being worked on */
-    struct run *spare_run;  /* of commands.c, kept for its buffers */
-    struct buf snapshot;    /* of snapshots.c, the same */
+    struct {
+        unsigned lane, frontend;
+        unsigned taken;    /* of its share */
+    } visit;               /* the ring that requests are taken from next */
+    struct arena scratch;  /* of the command being worked on */
+    struct run *spare_run; /* of commands.c, kept for its buffers */
+    struct buf snapshot;   /* of snapshots.c, the same */
     struct shard_stats stats;
 };
 
@@ -453,11 +469,13 @@ struct shard_options {
     const struct shard_settings *settings;
     _Atomic(const char *) *failed;
     _Atomic uint64_t *full;
-    const struct wake_courier *courier; /* NULL: no agent is woken */
+    const struct wake_courier *courier;                /* NULL: no agent is woken */
     void (*describe)(void *frontend, struct buf *out); /* reactor_frontend_ops'; may be NULL */
     void *frontend;
     const atomic_bool *stop;         /* recovery ends early with -ECANCELED; may be NULL */
     struct shard_progress *progress; /* may be NULL */
+    struct shard_health *health;     /* may be NULL */
+    const struct pressure *pressure; /* the same */
 };
 
 /*
@@ -577,6 +595,7 @@ void entries_fetch(struct shard *shard, const uint64_t *hashes, unsigned n);
 void entry_drop_if_vacant(struct shard *shard, struct entry *entry);
 /* First one whose id is above `id` (p == NULL: the first of all), in order. */
 struct entry *entry_after(struct shard *shard, struct str id);
+struct entry *entry_at_or_after(struct shard *shard, struct str id);
 struct entry *entry_next(struct entry *entry);
 /* A life has come into being (by 1) or ended (by -1). */
 void entry_count_life(struct shard *shard, const struct entry *entry, int by);
@@ -599,9 +618,14 @@ void directory_free(struct shard *shard);
 struct session *session_find(struct shard *shard, struct str id);
 /* A session object for an entry without one, empty. */
 struct session *session_new(struct shard *shard, struct entry *entry);
-/* Begins loading a passive session: it is busy until then. Where it fails, what is in its queue is
- * refused, and it is passive again. */
+/* Begins loading a passive session: it is busy until then. Where it fails it is put into
+ * quarantine. */
 struct session *session_load(struct shard *shard, struct entry *entry);
+/* The same of one that has an object already; all of it is committed. Its state, if it has one, is
+ * there until the new one is. */
+void session_read(struct shard *shard, struct session *session);
+/* Its state and keys go, and its entry says where it stands: for quarantine.c. */
+void session_put_away(struct shard *shard, struct session *session);
 /* Says on stderr, and counts, that a passive session cannot be read back. */
 void session_unreadable(struct shard *shard, const struct entry *entry, int error);
 /* Begins a life: an empty core session under a new epoch, or one that was given out before (not 0).
@@ -625,6 +649,42 @@ void session_note_record(struct session *session, log_position position, uint64_
 void session_note_snapshot(struct shard *shard, struct session *session,
                            const struct record_snapshot *snapshot, const struct record_skip *at,
                            uint64_t bytes);
+
+/* ---- quarantine.c */
+
+/* Applying an event broke an invariant, and was undone with the whole request: the session is made
+ * anew from its records, or put into quarantine where that has happened too often. */
+void quarantine_broken(struct shard *shard, struct session *session, const char *why);
+/* Puts it there: it is busy, and all of it is committed. What has queued behind it is refused. */
+void quarantine_session(struct shard *shard, struct session *session, const char *why);
+/* A request for one that is there: refused, unless it is to be rebuilt. */
+void quarantine_request(struct shard *shard, struct entry *entry, struct request *request);
+/* 503, and why. */
+void quarantine_refuse(struct shard *shard, const struct entry *entry, struct request *request);
+/* REQUEST_REBUILD of a session in memory. */
+void quarantine_rebuild(struct shard *shard, struct session *session, struct request *request);
+/* It has been made anew as `core`, which is about to take the place of what there was. */
+void quarantine_compare(struct shard *shard, struct session *session,
+                        const struct core_session *core);
+/* What was shown of it up to there may not be what the log says; 0: nothing. */
+uint64_t quarantine_doubtful_seq(struct shard *shard, const struct session *session);
+/* Its life has ended. */
+void quarantine_forget(struct shard *shard, struct entry *entry);
+/* For REQUEST_STATUS: "rebuilds","quarantined","quarantine":[…], the first hundred. */
+void quarantine_describe(struct shard *shard, struct buf *out);
+void quarantine_free(struct shard *shard);
+
+/* ---- budgets.c */
+
+/* Whether the session has room for another event of this type; else *why says which budget is used
+ * up. `bytes`: what the request has added already. */
+bool budget_allows(const struct shard *shard, const struct session *session, enum core_type type,
+                   size_t bytes, struct core_refusal *why);
+/* A request that would take more memory, where there is little. True: answered, 503. `entry`: of
+ * its session, may be NULL. */
+bool budget_refuses_memory(struct shard *shard, const struct entry *entry, struct request *request);
+/* Whether the session's rate allows the request's commands now. False: answered, 429. */
+bool budget_rate_allows(struct shard *shard, struct session *session, struct request *request);
 
 /* ---- snapshots.c */
 
@@ -802,6 +862,17 @@ struct history *history_new(struct shard *shard, struct session *session, struct
 void history_start(struct history *history);
 void history_free(struct history *history);
 
+/* ---- feel.c */
+
+/* Once a turn: tells how it is. */
+void feel_turn(struct shard *shard);
+/* Milliseconds until that changes by itself; -1: it does not. */
+int feel_tick(const struct shard *shard);
+
+/* ---- figures.c */
+
+const struct shard_figures *shard_figures(const struct shard *shard, struct arena *arena);
+
 /* ---- queries.c */
 
 void query_view(struct shard *shard, struct session *session, struct request *request);
@@ -825,6 +896,8 @@ void query_envelope(const struct core_session *core, const struct request *reque
 void query_list(struct shard *shard, struct request *request);
 /* For REQUEST_CHANGES too: */
 bool list_matches(const struct core_session *core, const struct request *request);
+/* Whether one of the request's patterns, if it has any, means the session. */
+bool list_may_see(const struct request *request, struct str session);
 /* Bits that a signature must have to match. */
 uint64_t list_signature(const struct request *request);
 /* Answers when all that is not committed yet is. */
@@ -896,6 +969,8 @@ void inbox_wake_marked(struct shard *shard, struct session *session);
 void inbox_unmark(struct session *session);
 /* A wait is about to be answered: it leaves its session's list. */
 void inbox_release(struct shard *shard, struct request *request);
+/* The same for a session in quarantine, with nothing that is not committed. */
+void inbox_try_all(struct shard *shard, struct session *session);
 /* The session is gone: all its waits are tried again (and find that out). */
 void inbox_wake_all(struct shard *shard, struct session *session);
 
@@ -1042,8 +1117,6 @@ void upkeep_passive_expires(struct shard *shard, struct entry *entry, int64_t du
 bool upkeep_half_over(struct shard *shard, struct entry *entry);
 /* Its life has ended. */
 void upkeep_never_expires(struct shard *shard, struct entry *entry);
-/* It could not be loaded: not to be tried again for a while. */
-void upkeep_unreadable(struct shard *shard, struct entry *entry);
 /* The first one that comes after (due_ms, number), in order; NULL: there is none. */
 struct expiry *upkeep_expiry_after(struct shard *shard, int64_t due_ms, uint64_t number);
 

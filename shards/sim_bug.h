@@ -26,7 +26,8 @@
     X(EARLY_UNLINK, "early-unlink", "a rewritten segment goes before the manifest is durable")     \
     X(EPOCH_AGAIN, "epoch-again", "epochs begin anew with each start")                             \
     X(UNATTENDED, "unattended", "the directory forgets which sessions have leases or targets")     \
-    X(TOLD_ENOUGH, "told-enough", "a call that failed counts as if it had reached its target")
+    X(TOLD_ENOUGH, "told-enough", "a call that failed counts as if it had reached its target")     \
+    X(EARLY_REBUILD, "early-rebuild", "a session is made anew before all of it is committed")
 
 enum sim_bug {
     SIM_BUG_NONE,

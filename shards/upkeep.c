@@ -81,11 +81,6 @@ bool upkeep_half_over(struct shard *shard, struct entry *entry)
     return expiry->ttl_s == 0 || expiry->due_ms - shard->wall_ms < (int64_t)expiry->ttl_s * 500;
 }
 
-void upkeep_unreadable(struct shard *shard, struct entry *entry)
-{
-    upkeep_expires(shard, entry, shard->wall_ms + UNREADABLE_AGAIN_MS);
-}
-
 struct expiry *upkeep_expiry_after(struct shard *shard, int64_t due_ms, uint64_t number)
 {
     struct expiry key = {.due_ms = due_ms, .number = number + 1};
@@ -113,6 +108,8 @@ static void expire_session(struct shard *shard, struct session *session)
 static void expire_entry(struct shard *shard, struct entry *entry)
 {
     enum { BUSY_LOOK_MS = 100 };
+    if (entry->flags & ENTRY_QUARANTINED) /* once it is rebuilt it is put back */
+        return;
     if (!(entry->flags & ENTRY_ACTIVE)) {
         if (entry->flags & ENTRY_ALIVE)
             session_load(shard, entry);
@@ -145,10 +142,18 @@ static bool is_short_of_memory(const struct shard *shard)
     return shard->heap.allocated_bytes - shard->entries_bytes > shard->settings.memory_bytes;
 }
 
+/* For how long nobody has to have used a session for it to leave; 0: it stays. */
+static int64_t idle_ms(const struct shard *shard)
+{
+    int64_t ms = shard->settings.idle_passivate_ms;
+    bool pressed = pressure_level(shard->pressure) != PRESSURE_NONE;
+    return pressed && (ms == 0 || ms > PRESSED_PASSIVATE_MS) ? PRESSED_PASSIVATE_MS : ms;
+}
+
 static bool is_idle(const struct shard *shard, const struct session *session)
 {
-    return shard->settings.idle_passivate_ms != 0 &&
-           shard->now_ms - session->used_ms >= shard->settings.idle_passivate_ms;
+    int64_t ms = idle_ms(shard);
+    return ms != 0 && shard->now_ms - session->used_ms >= ms;
 }
 
 /* An import whose next page does not come. */
@@ -173,7 +178,7 @@ static void passivate(struct shard *shard)
         next = TAILQ_NEXT(at, by_use);
         if (!idle && !is_short_of_memory(shard))
             break;
-        if (at->importing && idle)
+        if (at->importing && idle && pressure_level(shard->pressure) == PRESSURE_NONE)
             give_up_import(shard, at);
         else if (!session_passivate(shard, at))
             session_use(shard, at);
@@ -222,12 +227,12 @@ static int wait_ms(int64_t ms)
 int upkeep_tick(struct shard *shard)
 {
     int wait = compaction_tick(shard);
-    int64_t idle_ms = shard->settings.idle_passivate_ms;
+    int64_t passivate_ms = idle_ms(shard);
     const struct session *first = TAILQ_FIRST(&shard->by_use);
     if (*shard->failed != NULL || shard->stopping != STOP_NOT)
         return wait;
-    if (first != NULL && idle_ms != 0) {
-        int until = wait_ms(first->used_ms + idle_ms - shard->now_ms);
+    if (first != NULL && passivate_ms != 0) {
+        int until = wait_ms(first->used_ms + passivate_ms - shard->now_ms);
         wait = wait < 0 || until < wait ? until : wait;
     }
     const struct expiry *expiry = RB_MIN(expiry_tree, &shard->expiries);

@@ -18,6 +18,7 @@
 #include "shards/attended.h"
 #include "shards/sim_bug.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <xxhash.h>
 
@@ -69,6 +70,29 @@ static void set_why(struct attended *a, const char *why)
 {
     free(a->why);
     a->why = why != NULL ? strdup(why) : NULL;
+}
+
+/* Agents whose target does not answer, for who looks after the server. */
+static void count_unreachable(struct shard *shard, struct attended *a, bool unreachable)
+{
+    char why[HEALTH_WHY_BYTES];
+    if (a->unreachable == unreachable)
+        return;
+    a->unreachable = unreachable;
+    shard->wakes.unreachable += unreachable ? 1 : -1U;
+    if (shard->wakes.unreachable == 0) {
+        health_set(&shard->health->wakes, HEALTH_HEALTHY, shard->wall_ms, NULL);
+        return;
+    }
+    snprintf(why, sizeof(why), "%u agent%s cannot be called%s%s", shard->wakes.unreachable,
+             shard->wakes.unreachable == 1 ? "" : "s", a->why != NULL ? ": " : "",
+             a->why != NULL ? a->why : "");
+    health_set(&shard->health->wakes, HEALTH_DEGRADED, shard->wall_ms, why);
+}
+
+void wakes_forget(struct shard *shard, struct attended *a)
+{
+    count_unreachable(shard, a, false);
 }
 
 /* ---- the queue: sessions take turns, so that none with many agents holds up the others */
@@ -184,6 +208,7 @@ void wakes_target(struct shard *shard, struct attended *a, const struct core_att
     a->has_target = now->url.p != NULL;
     a->open = now->open;
     a->inherited = a->has_target && now->inherited;
+    count_unreachable(shard, a, a->has_target && a->open && !a->inherited);
     a->only_mentions = now->only_mentions;
     if (now->set_seq != a->set_seq) { /* another one: what was known of the old one is void */
         wakes_end(shard, a);

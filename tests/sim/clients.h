@@ -97,6 +97,7 @@ struct clients {
     bool read_faults; /* reads may fail: 500 is an answer */
     bool rotten;      /* a bit was turned: the same */
     bool was_full;    /* 507 is an answer */
+    bool breaks;      /* commands may break invariants: 500, and then 503, are answers */
     struct buf text;
 };
 

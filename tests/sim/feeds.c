@@ -209,7 +209,9 @@ static void feed_error(struct clients *clients, struct feed_state *feed,
 {
     bool excused = request->error == CORE_E_UNKNOWN_SESSION ||
                    (request->error == REQUEST_E_GONE && model_history_may_go(clients->model)) ||
-                   request->error == REQUEST_E_OVERLOADED || clients_disk_is_bad(clients);
+                   request->error == REQUEST_E_OVERLOADED ||
+                   (request->error == REQUEST_E_QUARANTINED && clients->breaks) ||
+                   clients_disk_is_bad(clients);
     if (!excused)
         sim_violation("refused", "a follower of %s is answered with error %u: %s", feed->id->text,
                       request->error, request->refusal.detail);

@@ -59,8 +59,12 @@ static bool is_excused(const struct clients *clients, const struct op *op, unsig
 {
     switch (error) {
     case REQUEST_E_UNAVAILABLE:
-    case CORE_E_INVARIANT:
         return clients_disk_is_bad(clients);
+    case CORE_E_INVARIANT:
+        return clients_disk_is_bad(clients) ||
+               (clients->breaks && op->kind == REQUEST_COMMANDS && !op->audit);
+    case REQUEST_E_QUARANTINED:
+        return clients_disk_is_bad(clients) || (clients->breaks && !op->audit);
     case REQUEST_E_OVERLOADED:
         return !op->audit;
     case REQUEST_E_NO_SPACE:
@@ -103,9 +107,10 @@ static void take_error(struct clients *clients, struct op *op, const struct requ
 /* ---- commands */
 
 /* What says neither that it was done nor that it was not. */
-static bool is_uncertain(unsigned error)
+static bool is_uncertain(const struct clients *clients, unsigned error)
 {
-    return error == REQUEST_E_UNAVAILABLE || error == CORE_E_INVARIANT || error == REQUEST_E_GONE;
+    return error == REQUEST_E_UNAVAILABLE || error == REQUEST_E_GONE ||
+           (error == CORE_E_INVARIANT && clients_disk_is_bad(clients)); /* else: nothing is kept */
 }
 
 /* Answered so that it has led to no event, unless it goes out again. */
@@ -219,7 +224,7 @@ static void refused_commands(struct clients *clients, struct op *op, const struc
     struct batch *batch = op->batch;
     bool again = op->life != NULL && batch->key.p != NULL && op->known_answer == op->life &&
                  op->must_live && op->id->deletes_sent == op->deletes && key_holds(batch);
-    if (is_uncertain(request->error)) {
+    if (is_uncertain(clients, request->error)) {
         batch->open = true;
         return;
     }
@@ -235,7 +240,7 @@ static void take_commands(struct clients *clients, struct op *op, const struct r
     struct batch *batch = op->batch;
     if (batch->out != 0)
         batch->out--;
-    if (op->creates && !is_uncertain(request->error) && op->id->creates_open != 0)
+    if (op->creates && !is_uncertain(clients, request->error) && op->id->creates_open != 0)
         op->id->creates_open--;
     if (request->error != 0) {
         refused_commands(clients, op, request);
@@ -259,7 +264,7 @@ static void take_commands(struct clients *clients, struct op *op, const struct r
 
 static void take_delete(struct clients *clients, struct op *op, const struct request *request)
 {
-    if (is_uncertain(request->error))
+    if (is_uncertain(clients, request->error))
         return;
     if (op->id->deletes_open != 0)
         op->id->deletes_open--;
@@ -272,7 +277,7 @@ static void take_delete(struct clients *clients, struct op *op, const struct req
 
 static void take_fork(struct clients *clients, struct op *op, const struct request *request)
 {
-    if (is_uncertain(request->error))
+    if (is_uncertain(clients, request->error))
         return;
     if (op->id->creates_open != 0)
         op->id->creates_open--;

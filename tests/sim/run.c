@@ -29,7 +29,8 @@ struct profile {
     uint32_t crash_percent, stop_percent, start_crash_percent, rot_percent, full_percent;
     uint32_t deaf_percent, jump_percent, power_percent, resize_percent;
     uint32_t ttl_percent, backup_percent;
-    uint32_t leap_percent; /* that seconds go by at once, in ten thousand steps */
+    uint32_t leap_percent;  /* that seconds go by at once, in ten thousand steps */
+    uint32_t break_percent; /* that a command is to break an invariant, in a thousand */
     bool history_may_go;
     bool attended; /* there are leases and wake targets */
 };
@@ -162,6 +163,7 @@ static void draw_profile(struct rng *rng, struct profile *profile)
         profile->leap_percent = rng_between(rng, 0, 200);
         profile->habits.touch = sometimes(rng, 50, 4);
     }
+    profile->break_percent = sometimes(rng, 25, 30);
 }
 
 /* ---- time */
@@ -202,6 +204,23 @@ static void check_failure(const struct run *run)
         sim_violation("refused", "nothing is wrong with the disk, but: %s", failed);
 }
 
+/* The next command of this type to some session breaks an invariant. */
+static void plant_break(struct run *run, const struct shard *shard)
+{
+    static const enum core_type types[] = {CORE_MESSAGE_SEND, CORE_AGENT_REGISTER,
+                                           CORE_AGENT_UPDATE, CORE_THREAD_CREATE};
+    uint32_t at = shard->active != 0 ? rng_below(&run->chance, shard->active) : 0;
+    struct session *session;
+    TAILQ_FOREACH(session, &shard->by_use, by_use)
+    {
+        if (at-- != 0)
+            continue;
+        if (session->core != NULL && !session->busy)
+            core_break_invariant_for_test(session->core, types[rng_below(&run->chance, 4)]);
+        return;
+    }
+}
+
 static void step(struct run *run)
 {
     struct rng *rng = &run->chance;
@@ -237,6 +256,8 @@ static void step(struct run *run)
         run->clients.deaf[at] = !run->clients.deaf[at];
     if (rng_below(rng, 5000) < run->profile.jump_percent)
         set_clock(run);
+    if (rng_below(rng, 1000) < run->profile.break_percent)
+        plant_break(run, world->shards[at]);
 }
 
 /* Everything goes on, nothing new comes, until nothing is left to do. False: the process is over.
@@ -438,9 +459,34 @@ static void audit_pins(const struct run *run)
                       model_pins(run->model));
 }
 
+/* What was planted and broke nothing breaks nothing any more, and those that are in quarantine, by
+ * that or because they could not be read, come back: beside the others, to which it does nothing.
+ * False: the process is over. */
+static bool rebuild_all(struct run *run)
+{
+    bool any = false;
+    for (unsigned i = 0; i < run->world->n; i++) {
+        const struct shard *shard = run->world->shards[i];
+        struct session *session;
+        TAILQ_FOREACH(session, &shard->by_use, by_use)
+        {
+            if (session->core != NULL)
+                core_break_invariant_for_test(session->core, CORE_TYPE_NONE);
+        }
+        any = any || shard->quarantined != 0 || shard->stats.broken != 0;
+    }
+    for (unsigned i = 0; any && i < model_ids(run->model); i++) {
+        if (ask(run, REQUEST_REBUILD, model_nth_id(run->model, i), NULL, 0, 0) == NULL)
+            return false;
+    }
+    return true;
+}
+
 /* False: the process is over. */
 static bool audit(struct run *run, bool after_start)
 {
+    if (!rebuild_all(run))
+        return false;
     for (unsigned i = 0; i < model_ids(run->model); i++) {
         if (!audit_id(run, model_nth_id(run->model, i)))
             return false;
@@ -637,6 +683,7 @@ static void gather(struct run *run)
         run->figures->compactions += shard->stats.compactions;
         run->figures->passivations += shard->stats.passivations;
         run->figures->loads += shard->stats.loads;
+        run->figures->rebuilds += shard->stats.rebuilds;
     }
 }
 
@@ -782,7 +829,7 @@ static bool finish(struct run *run)
     if (!settle(run))
         return false;
     disk_set_faults(run->disk, &(struct disk_faults){0});
-    if (!run->rotten && (!probe(run) || !audit(run, false)))
+    if (!run->rotten && (!rebuild_all(run) || !probe(run) || !audit(run, false)))
         return false;
     if (rng_percent(rng, run->profile.stop_percent)) {
         if (rng_percent(rng, 20))
@@ -799,6 +846,7 @@ static void live(struct run *run)
     start(run);
     run->clients.read_faults = profile->faults.read_fails != 0;
     run->clients.was_full = disk_was_full(run->disk);
+    run->clients.breaks = profile->break_percent != 0;
     disk_set_faults(run->disk, &(struct disk_faults){0});
     bool over = !audit(run, true);
     if (!over) {
@@ -859,7 +907,7 @@ void run_seed(uint64_t seed, struct run_figures *figures)
     run->profile.faults = (struct disk_faults){0};
     disk_set_budget(run->disk, UINT64_MAX);
     start(run);
-    run->clients.read_faults = run->clients.was_full = false;
+    run->clients.read_faults = run->clients.was_full = run->clients.breaks = false;
     if (!(run->profile.attended ? rest_for_hours(run) : audit(run, true)) || !stop(run))
         sim_violation("refused", "the last process does not stop cleanly");
     figures->faults = disk_faults_n(run->disk);

@@ -9,7 +9,7 @@
 
 struct run_figures {
     uint64_t lives, starts_failed, crashes, stops, events, requests, faults;
-    uint64_t snapshots, checkpoints, compactions, passivations, loads, forks, rots;
+    uint64_t snapshots, checkpoints, compactions, passivations, loads, rebuilds, forks, rots;
     uint64_t verified; /* directories and backups */
     uint64_t digest;   /* of the disk at the end */
 };

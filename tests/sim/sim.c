@@ -177,18 +177,21 @@ static void finished(const struct options *options, struct job *jobs, pid_t pid,
 static void tell_totals(double seconds)
 {
     const struct run_figures *all = &totals->figures;
-    printf("%llu seeds in %.1f s, %llu failed: %llu processes, %llu crashes, %llu starts refused, "
-           "%llu clean stops, %llu disk faults, %llu bits of rot, %llu directories verified, %llu "
-           "requests, %llu events shown, "
-           "%llu snapshots, %llu checkpoints, %llu compactions, %llu passivations, %llu loads\n",
-           (unsigned long long)totals->seeds, seconds, (unsigned long long)totals->failures,
-           (unsigned long long)all->lives, (unsigned long long)all->crashes,
-           (unsigned long long)all->starts_failed, (unsigned long long)all->stops,
-           (unsigned long long)all->faults, (unsigned long long)all->rots,
-           (unsigned long long)all->verified, (unsigned long long)all->requests,
-           (unsigned long long)all->events, (unsigned long long)all->snapshots,
-           (unsigned long long)all->checkpoints, (unsigned long long)all->compactions,
-           (unsigned long long)all->passivations, (unsigned long long)all->loads);
+    printf(
+        "%llu seeds in %.1f s, %llu failed: %llu processes, %llu crashes, %llu starts refused, "
+        "%llu clean stops, %llu disk faults, %llu bits of rot, %llu directories verified, %llu "
+        "requests, %llu events shown, "
+        "%llu snapshots, %llu checkpoints, %llu compactions, %llu passivations, %llu loads, %llu "
+        "sessions made anew\n",
+        (unsigned long long)totals->seeds, seconds, (unsigned long long)totals->failures,
+        (unsigned long long)all->lives, (unsigned long long)all->crashes,
+        (unsigned long long)all->starts_failed, (unsigned long long)all->stops,
+        (unsigned long long)all->faults, (unsigned long long)all->rots,
+        (unsigned long long)all->verified, (unsigned long long)all->requests,
+        (unsigned long long)all->events, (unsigned long long)all->snapshots,
+        (unsigned long long)all->checkpoints, (unsigned long long)all->compactions,
+        (unsigned long long)all->passivations, (unsigned long long)all->loads,
+        (unsigned long long)all->rebuilds);
 }
 
 static double now_s(void)

@@ -82,10 +82,10 @@ static void who_does_not_take_them_costs_the_sender_a_refusal(void **state)
     rig_deafen(rig, 2, true);
     /* The half of the ring that replies do not need. */
     while (refused == 0) {
-        for (unsigned i = 0; i < REPLY_CREDITS / 4; i++)
+        for (unsigned i = 0; i < REPLY_CREDITS / 8; i++)
             calls[i] = relay_call(rig, 0, 2, "x");
-        calls_send(calls, REPLY_CREDITS / 4);
-        for (unsigned i = 0; i < REPLY_CREDITS / 4; i++) {
+        calls_send(calls, REPLY_CREDITS / 8);
+        for (unsigned i = 0; i < REPLY_CREDITS / 8; i++) {
             call_wait(calls[i]);
             bool taken = calls[i]->request->error == 0;
             assert_true(taken || calls[i]->request->error == REQUEST_E_OVERLOADED);
@@ -94,7 +94,7 @@ static void who_does_not_take_them_costs_the_sender_a_refusal(void **state)
             refused += !taken;
             call_free(calls[i]);
         }
-        assert_in_range(++rounds, 1, 8);
+        assert_in_range(++rounds, 1, 16);
     }
     assert_int_equal(sent, REPLY_RING_ITEMS - REPLY_CREDITS);
     rig_do(rig, 0, "s1", "session.create"); /* others are not held up */

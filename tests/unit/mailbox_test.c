@@ -105,7 +105,11 @@ static unsigned drain(unsigned max)
 static struct request *take(unsigned shard)
 {
     struct ring_item item;
-    return ring_pop(bench->shards[shard]->requests[1], &item) ? item.p : NULL;
+    for (unsigned lane = 0; lane < LANES; lane++) {
+        if (ring_pop(&bench->shards[shard]->requests[1][lane], &item))
+            return item.p;
+    }
+    return NULL;
 }
 
 static void answer(struct request *request)
@@ -118,17 +122,17 @@ static void answer(struct request *request)
 static struct request *errand_new(unsigned shard)
 {
     struct request *request = request_new();
-    request->kind = REQUEST_KEEP;
+    request->kind = REQUEST_COMMANDS;
     request->shard = (uint16_t)shard;
     request->errand = on_errand;
     request->errand_owner = request;
     return request;
 }
 
-static struct request *status_new(void)
+static struct request *question_new(void)
 {
     struct request *request = request_new();
-    request->kind = REQUEST_STATUS;
+    request->kind = REQUEST_EXISTS;
     return request;
 }
 
@@ -154,7 +158,7 @@ static void errand_comes_back_to_its_owner_and_not_to_the_face(void **state)
 {
     (void)state;
     struct request *errand = errand_new(0);
-    struct request *status = status_new();
+    struct request *status = question_new();
     mailbox_errand(&bench->mailbox, errand);
     assert_int_equal(mailbox_send_to(&bench->mailbox, status, 0), 0);
     assert_int_equal(mailbox_errands(&bench->mailbox), 1);
@@ -184,7 +188,7 @@ static void errand_goes_to_the_shard_of_its_session(void **state)
     unsigned came[SHARDS] = {0};
     (void)state;
     for (unsigned i = 0; i < 8; i++) {
-        struct request *asked = status_new();
+        struct request *asked = question_new();
         asked->session = (struct str){ids[i], 1};
         assert_int_equal(mailbox_send(&bench->mailbox, asked), 0);
         unsigned shard = asked->shard;
@@ -265,13 +269,13 @@ static void full_ring_holds_up_only_what_goes_there(void **state)
 static void errand_takes_a_credit_and_gives_it_back(void **state)
 {
     (void)state;
-    for (unsigned i = 0; i < REPLY_CREDITS; i++) {
-        assert_int_equal(mailbox_send_to(&bench->mailbox, status_new(), 0), 0);
+    for (unsigned i = 0; i < REPLY_CREDITS / 2; i++) {
+        assert_int_equal(mailbox_send_to(&bench->mailbox, question_new(), 0), 0);
         struct request *request = take(0);
         assert_non_null(request);
         answer(request); /* the ring is empty: only credit can be short */
     }
-    struct request *refused = status_new();
+    struct request *refused = question_new();
     assert_int_equal(mailbox_send_to(&bench->mailbox, refused, 0), -EAGAIN);
     struct request *errand = errand_new(0);
     mailbox_errand(&bench->mailbox, errand);
@@ -282,24 +286,92 @@ static void errand_takes_a_credit_and_gives_it_back(void **state)
     assert_ptr_equal(take(0), errand);
     assert_int_equal(mailbox_send_to(&bench->mailbox, refused, 0), -EAGAIN);
     answer(errand);
-    for (unsigned i = 1; i < REPLY_CREDITS; i++) {
+    for (unsigned i = 1; i < REPLY_CREDITS / 2; i++) {
         assert_int_equal(drain(1), 1);
         request_free(bench->reply);
     }
     assert_int_equal(bench->errands, 0);
     assert_int_equal(drain(UINT32_MAX), 1);
     assert_int_equal(bench->errands, 1);
-    for (unsigned i = 0; i < REPLY_CREDITS; i++) /* all credits are there again */
-        assert_int_equal(mailbox_send_to(&bench->mailbox, i == 0 ? refused : status_new(), 0), 0);
+    for (unsigned i = 0; i < REPLY_CREDITS / 2; i++) /* all credits are there again */
+        assert_int_equal(mailbox_send_to(&bench->mailbox, i == 0 ? refused : question_new(), 0), 0);
     free_all(0);
     request_free(errand);
+}
+
+static struct request *request_of(enum request_kind kind)
+{
+    struct request *request = request_new();
+    request->kind = kind;
+    return request;
+}
+
+/* Sends of one kind until it is refused; how many were taken. */
+static unsigned flood(enum request_kind kind, bool wait)
+{
+    for (unsigned n = 0;; n++) {
+        struct request *request = request_of(kind);
+        request->wait = wait;
+        if (mailbox_send_to(&bench->mailbox, request, 0) != 0) {
+            request_free(request);
+            return n;
+        }
+    }
+}
+
+static void a_flood_of_one_lane_is_refused_without_the_others(void **state)
+{
+    (void)state;
+    static const enum request_kind kinds[LANES] = {REQUEST_TOUCH, REQUEST_COMMANDS, REQUEST_VIEW};
+    uint32_t taken = 0;
+    for (unsigned lane = 0; lane < LANES; lane++) {
+        struct request *first = request_of(kinds[(lane + 1) % LANES]);
+        uint32_t n = flood(kinds[lane], false);
+        taken += n;
+        assert_in_range(n, REPLY_CREDITS / 4 - 1, REPLY_CREDITS / 2);
+        for (unsigned i = 0; i < LANES; i++)
+            assert_int_equal(bench->mailbox.full[i], i <= lane);
+        if (lane + 1 < LANES) {
+            assert_int_equal(mailbox_send_to(&bench->mailbox, first, 0), 0);
+            taken++;
+        } else {
+            request_free(first);
+        }
+    }
+    /* As many as replies have room for, and no more. */
+    assert_int_equal(taken, REPLY_CREDITS);
+    free_all(0);
+}
+
+/* What waits without a credit fills its ring, and no other. */
+static void waits_fill_the_ring_of_their_lane_alone(void **state)
+{
+    (void)state;
+    assert_int_equal(flood(REQUEST_INBOX, true), REQUEST_RING_ITEMS);
+    assert_int_equal(flood(REQUEST_CHANGES, true), TELEMETRY_RING_ITEMS);
+    struct request *touch = request_of(REQUEST_TOUCH);
+    assert_int_equal(mailbox_send_to(&bench->mailbox, touch, 0), 0);
+    assert_ptr_equal(take(0), touch);
+    request_free(touch);
+    free_all(0);
+}
+
+static void a_cancellation_goes_the_way_of_what_it_cancels(void **state)
+{
+    (void)state;
+    struct request *of_inbox = request_of(REQUEST_CANCEL), *of_changes = request_of(REQUEST_CANCEL);
+    of_inbox->session = STR("s1");
+    assert_int_equal(request_lane(of_inbox), LANE_COMMANDS);
+    assert_int_equal(request_lane(of_changes), LANE_TELEMETRY);
+    request_free(of_inbox);
+    request_free(of_changes);
 }
 
 static void shut_mailbox_refuses_requests_and_keeps_errands(void **state)
 {
     (void)state;
     bench->mailbox.shut = true;
-    struct request *status = status_new();
+    struct request *status = question_new();
     struct request *errand = errand_new(1);
     assert_int_equal(mailbox_send_to(&bench->mailbox, status, 1), -EAGAIN);
     mailbox_errand(&bench->mailbox, errand);
@@ -392,6 +464,9 @@ int main(void)
         TEST(errand_that_comes_later_does_not_overtake),
         TEST(full_ring_holds_up_only_what_goes_there),
         TEST(errand_takes_a_credit_and_gives_it_back),
+        TEST(a_flood_of_one_lane_is_refused_without_the_others),
+        TEST(waits_fill_the_ring_of_their_lane_alone),
+        TEST(a_cancellation_goes_the_way_of_what_it_cancels),
         TEST(shut_mailbox_refuses_requests_and_keeps_errands),
         TEST(a_relay_comes_with_its_bytes_and_where_it_is_from),
         TEST(what_is_relayed_and_not_taken_is_bounded),

@@ -44,6 +44,7 @@ static size_t used_bytes(struct stage *stage)
 #endif
     for (int i = 0; i < 2; i++)
         slots += table->buckets[i] != NULL ? table->mask[i] + 1 : 0;
+    heap_refresh();
     return heap_used_bytes(&shard->heap) + slots * sizeof(struct entry *);
 }
 

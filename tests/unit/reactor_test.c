@@ -10,6 +10,7 @@
 #include "tests/unit/core_fixture.h"
 #include "tests/unit/shards_fixture.h"
 
+#include "shards/mailbox_internal.h"
 #include "shards/shard.h"
 
 #include <errno.h>
@@ -268,8 +269,10 @@ bool shard_turn(struct shard *shard, int64_t now_ms, int64_t wall_ms)
     }
     for (unsigned f = 0; f < shard->frontends; f++) {
         struct ring_item item;
-        while (ring_pop(shard->requests[f], &item))
-            fake_take(shard, item.p);
+        for (unsigned lane = 0; lane < LANES; lane++) {
+            while (ring_pop(&shard->requests[f][lane], &item))
+                fake_take(shard, item.p);
+        }
     }
     return false;
 }
@@ -288,8 +291,10 @@ int shard_tick(struct shard *shard)
 bool shard_pending(const struct shard *shard)
 {
     for (unsigned f = 0; f < shard->frontends; f++) {
-        if (ring_ready(shard->requests[f]))
-            return true;
+        for (unsigned lane = 0; lane < LANES; lane++) {
+            if (ring_ready(&shard->requests[f][lane]))
+                return true;
+        }
     }
     return false;
 }

@@ -11,6 +11,7 @@
 #include "tests/unit/io_fake.h"
 #include "tests/unit/shards_fixture.h"
 
+#include "shards/mailbox_internal.h"
 #include "shards/shard.h"
 
 #include <errno.h>
@@ -22,7 +23,7 @@ struct bench {
     struct datadir *dir;
     struct io_fake *fake;
     struct shard *shard;
-    struct ring requests[FRONTENDS], replies[FRONTENDS];
+    struct ring requests[FRONTENDS][LANES], replies[FRONTENDS];
     _Atomic(const char *) failed;
     _Atomic uint64_t full; /* what /readyz goes by */
     struct core_limits limits;
@@ -86,9 +87,10 @@ static inline void bench_start(struct bench *b)
         fail_msg("the shard did not start: %s", error);
     b->shard->frontends = FRONTENDS; /* more than shards, so that every session is here */
     for (int f = 0; f < FRONTENDS; f++) {
-        ring_init(&b->requests[f], REQUEST_RING_ITEMS);
+        for (int lane = 0; lane < LANES; lane++)
+            ring_init(&b->requests[f][lane], REQUEST_RING_ITEMS);
         ring_init(&b->replies[f], REPLY_RING_ITEMS);
-        b->shard->requests[f] = &b->requests[f];
+        b->shard->requests[f] = b->requests[f];
         b->shard->replies[f] = &b->replies[f];
     }
 }
@@ -112,7 +114,8 @@ static inline void bench_stop(struct bench *b)
             else if (reply_kind(item) == REPLY_FRAME)
                 frame_release(reply_pointer(item));
         }
-        ring_free(&b->requests[f]);
+        for (int lane = 0; lane < LANES; lane++)
+            ring_free(&b->requests[f][lane]);
         ring_free(&b->replies[f]);
     }
     datadir_close(b->dir, b->failed == NULL);
@@ -182,7 +185,7 @@ static inline int close_bench(void **state)
 
 static inline void turn(struct bench *b)
 {
-    b->shard->first_ring = 0; /* frontend 0 goes first */
+    memset(&b->shard->visit, 0, sizeof(b->shard->visit)); /* frontend 0 goes first */
     shard_turn(b->shard, b->now_ms, b->now_ms);
     bench_io(b)->ops->submit(bench_io(b));
 }
@@ -245,7 +248,8 @@ static inline struct request *send_from(struct bench *b, uint16_t frontend, stru
 {
     request->frontend = frontend;
     request->token = ++b->tokens;
-    assert_true(ring_push(&b->requests[frontend], (struct ring_item){request, 0}));
+    struct ring *ring = &b->requests[frontend][request_lane(request)];
+    assert_true(ring_push(ring, (struct ring_item){request, 0}));
     return request;
 }
 

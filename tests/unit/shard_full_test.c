@@ -12,9 +12,9 @@ static void a_failed_append_shows_nothing_of_what_it_held(void **state)
     follow(b, 1, 77);
     struct request *wait = send_from(b, 1, inbox_of_bob(true, true));
     turn(b);
-    struct request *flying[] = {message("bob"), request_for(REQUEST_VIEW, "s1"),
-                                keyed(command("s2", "session.create"), "k"),
-                                request_for(REQUEST_VIEW, "s2")};
+    /* Views behind commands: that is how a shard takes them. */
+    struct request *flying[] = {message("bob"), keyed(command("s2", "session.create"), "k"),
+                                request_for(REQUEST_VIEW, "s1"), request_for(REQUEST_VIEW, "s2")};
     for (int i = 0; i < 4; i++)
         send(b, flying[i]);
     turn(b);
@@ -29,6 +29,8 @@ static void a_failed_append_shows_nothing_of_what_it_held(void **state)
     fail_one(b, IO_FAKE_APPEND, -EIO);
     assert_non_null(b->failed);
     assert_non_null(strstr(b->failed, strerror(EIO)));
+    assert_int_equal(health_get(&b->shard->health->log).state, HEALTH_FAILED);
+    assert_non_null(strstr(health_get(&b->shard->health->log).error, strerror(EIO)));
     for (int i = 0; i < 4; i++)
         expect(b, flying[i], REQUEST_E_UNAVAILABLE);
     for (int i = 0; i < 4; i++)
@@ -170,17 +172,17 @@ static void a_full_disk_refuses_commands_and_changes_nothing(void **state)
     expect(b, create, REQUEST_E_NO_SPACE);
 
     /* What is committed can be read, and repeated answers are given. */
+    struct request *same = send(b, command("s1", "agent.register agent=ada"));
     struct request *view = send(b, request_for(REQUEST_VIEW, "s1"));
     struct request *none = send(b, request_for(REQUEST_VIEW, "s9"));
-    struct request *same = send(b, command("s1", "agent.register agent=ada"));
     struct request *events = send(b, page_of(REQUEST_EVENTS, 4 + n));
     struct request *again = send(b, keyed(message("bob"), "k"));
     turn(b);
+    expect(b, same, 0);
     expect_reply(b, view, 0);
     assert_int_equal(view->seq, 5 + n);
     request_free(view);
     expect(b, none, CORE_E_UNKNOWN_SESSION);
-    expect(b, same, 0);
     read_all(b);
     expect_reply(b, again, 0); /* one record and no more */
     assert_string_equal(text_of(again), text_of(key));
