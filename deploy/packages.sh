@@ -6,7 +6,7 @@
 # shellcheck disable=SC2034
 atoll_packages=(build-essential cmake ninja-build pkg-config libh2o-evloop-dev liburing-dev
     libjemalloc-dev libsimdjson-dev libcyaml-dev libyaml-dev libxxhash-dev libbsd-dev libssl-dev
-    libcurl4-openssl-dev zlib1g-dev)
+    libcurl4-openssl-dev libjwt-dev zlib1g-dev)
 # Node makes the dashboard; it may have come another way than by a package.
 command -v node >/dev/null || atoll_packages+=(nodejs)
 command -v npm >/dev/null || atoll_packages+=(npm)

@@ -58,7 +58,7 @@ static bool parse_address(struct str name, struct access_address *address)
     return inet_pton(address->family, text, address->bytes) == 1;
 }
 
-static bool is_loopback(const struct access_address *address)
+bool access_is_loopback(const struct access_address *address)
 {
     static const uint8_t v6[16] = {[15] = 1};
     return address->family == AF_INET ? address->bytes[0] == 127
@@ -71,23 +71,30 @@ static bool is_any(const struct access_address *address)
     return memcmp(address->bytes, zeros, sizeof(zeros)) == 0;
 }
 
+void access_add(struct access *access, const struct sockaddr *listened)
+{
+    struct access_address *address = &access->addresses[access->addresses_n];
+
+    if ((listened->sa_family != AF_INET && listened->sa_family != AF_INET6) ||
+        access->addresses_n == CONFIG_LIST_MAX)
+        return;
+    *address = (struct access_address){.family = listened->sa_family};
+    if (listened->sa_family == AF_INET)
+        memcpy(address->bytes, &((const struct sockaddr_in *)listened)->sin_addr, 4);
+    else
+        memcpy(address->bytes, &((const struct sockaddr_in6 *)listened)->sin6_addr, 16);
+    access->wildcard |= is_any(address);
+    access->addresses_n++;
+}
+
 void access_init(struct access *access, const struct config *config)
 {
     *access = (struct access){.hosts = &config->allowed_hosts, .origins = &config->allowed_origins};
     for (size_t i = 0; i < config->listen.count; i++) {
         struct sockaddr_storage storage;
         socklen_t size;
-        struct access_address *address = &access->addresses[access->addresses_n];
-        if (config_parse_listen(config->listen.items[i], &storage, &size) != 0 ||
-            storage.ss_family == AF_UNIX)
-            continue;
-        *address = (struct access_address){.family = storage.ss_family};
-        if (storage.ss_family == AF_INET)
-            memcpy(address->bytes, &((struct sockaddr_in *)&storage)->sin_addr, 4);
-        else
-            memcpy(address->bytes, &((struct sockaddr_in6 *)&storage)->sin6_addr, 16);
-        access->wildcard |= is_any(address);
-        access->addresses_n++;
+        if (config_parse_listen(config->listen.items[i], &storage, &size) == 0)
+            access_add(access, (const struct sockaddr *)&storage);
     }
 }
 
@@ -151,20 +158,30 @@ bool access_host_allowed(const struct access *access, struct str host)
         return false;
     if (equal_any_case(name, STR("localhost")))
         return true;
-    if (parse_address(name, &address) && (is_loopback(&address) || listened_on(access, &address)))
+    if (parse_address(name, &address) &&
+        (access_is_loopback(&address) || listened_on(access, &address)))
         return true;
     return listed(access->hosts, name, port);
 }
 
 /* ---- Origin */
 
+/* By either scheme: who is in front of us may have ended TLS. */
+bool access_origin_own(struct str origin, struct str host)
+{
+    static const struct str schemes[] = {{"http://", 7}, {"https://", 8}};
+
+    for (unsigned i = 0; i < 2 && host.n != 0; i++)
+        if (origin.n == schemes[i].n + host.n &&
+            equal_any_case((struct str){origin.p, schemes[i].n}, schemes[i]) &&
+            equal_any_case((struct str){origin.p + schemes[i].n, host.n}, host))
+            return true;
+    return false;
+}
+
 bool access_origin_allowed(const struct access *access, struct str origin, struct str host)
 {
-    static const struct str scheme = {"http://", 7};
-
-    if (origin.n == scheme.n + host.n && host.n != 0 &&
-        equal_any_case((struct str){origin.p, scheme.n}, scheme) &&
-        equal_any_case((struct str){origin.p + scheme.n, host.n}, host))
+    if (access_origin_own(origin, host))
         return true;
     for (size_t i = 0; i < access->origins->count; i++)
         if (equal_any_case(origin, text_of(access->origins->items[i])))

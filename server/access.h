@@ -31,8 +31,12 @@ enum access_media { ACCESS_MEDIA_NONE, ACCESS_MEDIA_JSON, ACCESS_MEDIA_NDJSON, A
 
 /* The lists are the configuration's and must outlive it. */
 void access_init(struct access *access, const struct config *config);
+bool access_is_loopback(const struct access_address *address);
+/* One more address that is listened on; anything but IPv4 and IPv6 is passed over. */
+void access_add(struct access *access, const struct sockaddr *listened);
 bool access_host_allowed(const struct access *access, struct str host);
 /* `host` is the Host of the same request. */
+bool access_origin_own(struct str origin, struct str host);
 bool access_origin_allowed(const struct access *access, struct str origin, struct str host);
 /* What a Content-Type says; p == NULL: ACCESS_MEDIA_NONE. The only parameter known is
  * charset=utf-8. */

@@ -34,6 +34,11 @@ static const h2o_iovec_t for_ever = VALUE("public, max-age=31536000, immutable")
 static const h2o_iovec_t ask_again = VALUE("no-cache");
 
 static h2o_iovec_t frame_name = VALUE("x-frame-options");
+static h2o_iovec_t transport_name = VALUE("strict-transport-security");
+static const h2o_iovec_t a_year = VALUE("max-age=31536000");
+static const h2o_iovec_t gzipped = VALUE("gzip");
+static h2o_iovec_t opener_name = VALUE("cross-origin-opener-policy");
+static h2o_iovec_t resource_name = VALUE("cross-origin-resource-policy");
 static h2o_iovec_t policy_name = VALUE("content-security-policy");
 
 static int compare(const void *name, const void *asset)
@@ -52,21 +57,27 @@ static void serve(struct exchange *exchange, const struct call *call, const stru
 {
     bool gzip = (h2o_get_compressible_types(&exchange->req->headers) & H2O_COMPRESSIBLE_GZIP) != 0;
     const struct asset_bytes *bytes = gzip ? &asset->gzip : &asset->plain;
-    const h2o_header_t headers[] = {
+    h2o_header_t headers[8] = {
         {.name = &H2O_TOKEN_CACHE_CONTROL->buf, .value = is_page ? ask_again : for_ever},
         {.name = &H2O_TOKEN_CONTENT_TYPE->buf,
          .value = h2o_iovec_init(asset->type, strlen(asset->type))},
         {.name = &policy_name, .value = policy},
         {.name = &frame_name, .value = VALUE("DENY")},
-        {.name = &H2O_TOKEN_CONTENT_ENCODING->buf, .value = VALUE("gzip")}, /* the last: if so */
+        {.name = &opener_name, .value = VALUE("same-origin")},
+        {.name = &resource_name, .value = VALUE("same-origin")},
     };
+    size_t n = 6;
+    if (gzip)
+        headers[n++] = (h2o_header_t){.name = &H2O_TOKEN_CONTENT_ENCODING->buf, .value = gzipped};
+    if (exchange->connection->secure)
+        headers[n++] = (h2o_header_t){.name = &transport_name, .value = a_year};
     struct answer answer = {
         .status = 200,
         .kind = ANSWER_FILE,
         .body = {bytes->p, bytes->n},
         .etag = {asset->etag, strlen(asset->etag)},
         .more = headers,
-        .more_n = sizeof(headers) / sizeof(headers[0]) - !gzip,
+        .more_n = n,
     };
     if (call->headers.if_none_match.n != 0 && etag_listed(call->headers.if_none_match, answer.etag))
         answer.status = 304;

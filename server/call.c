@@ -13,6 +13,18 @@ static void take(struct str *place, const h2o_header_t *header, const char *name
     *place = str_of(header->value);
 }
 
+/* HTTP/2 may send each of its parts as a header of its own (RFC 9113, 8.2.3). */
+static void take_cookie(h2o_req_t *req, const h2o_header_t *header, struct call_headers *headers)
+{
+    struct str before = headers->cookie;
+    headers->cookie = str_of(header->value);
+    if (before.p == NULL)
+        return;
+    h2o_iovec_t joined = h2o_concat(&req->pool, h2o_iovec_init(before.p, before.n),
+                                    h2o_iovec_init(H2O_STRLIT("; ")), header->value);
+    headers->cookie = str_of(joined);
+}
+
 /* h2o has no tokens for these; it has put their names in lower case. */
 static void take_other(const h2o_header_t *header, struct call_headers *headers)
 {
@@ -23,15 +35,23 @@ static void take_other(const h2o_header_t *header, struct call_headers *headers)
         take(&headers->key, header, "Idempotency-Key", headers);
     else if (h2o_memis(name->base, name->len, H2O_STRLIT("last-event-id")))
         take(&headers->last_event_id, header, "Last-Event-ID", headers);
+    else if (h2o_memis(name->base, name->len, H2O_STRLIT("x-request-id")))
+        headers->request_id = str_of(header->value);
+    else if (h2o_memis(name->base, name->len, H2O_STRLIT("traceparent")))
+        headers->traceparent = str_of(header->value);
 }
 
-void call_read_headers(const h2o_req_t *req, struct call_headers *headers)
+void call_read_headers(h2o_req_t *req, struct call_headers *headers)
 {
     *headers = (struct call_headers){0};
     for (size_t i = 0; i < req->headers.size; i++) {
         const h2o_header_t *header = &req->headers.entries[i];
         if (header->name == &H2O_TOKEN_CONTENT_TYPE->buf)
             take(&headers->content_type, header, "Content-Type", headers);
+        else if (header->name == &H2O_TOKEN_AUTHORIZATION->buf)
+            take(&headers->authorization, header, "Authorization", headers);
+        else if (header->name == &H2O_TOKEN_COOKIE->buf)
+            take_cookie(req, header, headers);
         else if (header->name == &H2O_TOKEN_IF_MATCH->buf)
             take(&headers->if_match, header, "If-Match", headers);
         else if (header->name == &H2O_TOKEN_IF_NONE_MATCH->buf)

@@ -11,6 +11,7 @@
 /* Headers that mean something here. p == NULL: not given. */
 struct call_headers {
     struct str content_type, if_match, if_none_match, accept, origin, key, last_event_id;
+    struct str authorization, cookie, request_id, traceparent;
     const char *twice; /* name of one that may be given only once, and was given again */
 };
 
@@ -25,6 +26,6 @@ struct call {
 /* Host and target of the request line. */
 void call_read_target(const h2o_req_t *req, struct arena *scratch, struct call *call);
 /* One pass over the request's headers. */
-void call_read_headers(const h2o_req_t *req, struct call_headers *headers);
+void call_read_headers(h2o_req_t *req, struct call_headers *headers);
 
 #endif

@@ -8,8 +8,10 @@
 #include "server/cli.h"
 
 #include "server/cli_directory.h"
+#include "server/cli_token.h"
 #include "server/cli_transfer.h"
 #include "server/config.h"
+#include "server/live.h"
 #include "server/serve.h"
 
 #include <cyaml/cyaml.h>
@@ -37,7 +39,8 @@ static int run_help(int argc, char **argv);
 
 static const struct command commands[] = {
     {"serve", "[OPTION]...", "run the server", run_serve},
-    {"check-config", "FILE", "check a configuration file and start nothing", run_check_config},
+    {"check-config", "FILE", "check a configuration file and the files it names, and start nothing",
+     run_check_config},
     {"verify", "DATA_DIR", "check every byte of a data directory that no server is using",
      cli_verify},
     {"backup", "DEST [--data DIR]", "copy a data directory, also while a server is using it",
@@ -45,6 +48,8 @@ static const struct command commands[] = {
     {"export", "SID", "write a session as NDJSON to --output FILE, or to standard output",
      cli_export},
     {"import", "FILE", "make a session of such a file", cli_import},
+    {"health", "[URL]", "ask a server whether it is ready; status 0 if it is", cli_health},
+    {"token", "[OPTION]...", "print a token for a server that has the key", cli_token},
     {"version", "", "print the version and those of the libraries", run_version},
     {"help", "[COMMAND]", "explain a command", run_help},
 };
@@ -56,6 +61,20 @@ static const struct command *find_command(const char *name)
         if (strcmp(commands[i].name, name) == 0)
             return &commands[i];
     return NULL;
+}
+
+const char *cli_take_option(int argc, char **argv, int *i, const char *name)
+{
+    const char *argument = argv[*i];
+    size_t n = strlen(name);
+
+    if (strncmp(argument, name, n) != 0)
+        return NULL;
+    if (argument[n] == '=')
+        return argument + n + 1;
+    if (argument[n] != '\0' || *i + 1 == argc)
+        return NULL;
+    return argv[++*i];
 }
 
 static bool is_help(const char *argument)
@@ -75,7 +94,8 @@ static void print_option(const struct config_option *option)
 {
     static const char *const operands[] = {
         [CONFIG_STRING] = "TEXT", [CONFIG_LIST] = "TEXT (repeatable)", [CONFIG_COUNT] = "N",
-        [CONFIG_SIZE] = "SIZE",   [CONFIG_DURATION] = "DURATION",
+        [CONFIG_SIZE] = "SIZE",   [CONFIG_DURATION] = "DURATION",      [CONFIG_FLAG] = "",
+        [CONFIG_RATE] = "RATE",
     };
     char allowed[256];
     char env[64];
@@ -91,10 +111,16 @@ static void print_option(const struct config_option *option)
 static int print_command(const struct command *command)
 {
     printf("usage: atoll %s %s\n\n%s\n", command->name, command->arguments, command->help);
+    if (command->run == cli_health)
+        puts("\n  URL: http://HOST:PORT, https://... or unix:PATH; without one " TRANSFER_SERVER);
     if (command->run == cli_export || command->run == cli_import)
         puts("\n  --server URL\n      where the server is: http://HOST:PORT, https://... or "
              "unix:PATH\n"
-             "      default: " TRANSFER_SERVER);
+             "      default: " TRANSFER_SERVER
+             "\n\n  --token-file FILE\n      whose first line is a token\n"
+             "      default: what the environment's ATOLL_TOKEN holds, if it is set");
+    if (command->run == cli_token)
+        cli_token_help();
     if (command->run != run_serve)
         return EXIT_OK;
     puts("\nEvery option is also a key of the configuration file, with _ for -. Of several\n"
@@ -126,23 +152,41 @@ static int run_serve(int argc, char **argv)
         fprintf(stderr, "atoll: %s\n", error);
         return EXIT_USAGE;
     }
-    int status = serve_run(&config);
+    int status = serve_run(&config, argc, argv);
     config_free(&config);
     return status;
+}
+
+/* What would be in force, where no flag and no environment says otherwise. */
+static void print_config(const struct config *config)
+{
+    static char value[CONFIG_LIST_MAX * (CONFIG_STRING_MAX + 1)];
+    char key[64];
+
+    for (size_t i = 0; i < config_option_count; i++) {
+        if (config_options[i].not_in_file)
+            continue;
+        config_write_key(&config_options[i], key, sizeof(key));
+        config_write_value(config, &config_options[i], value, sizeof(value));
+        printf("%s: %s\n", key, value);
+    }
 }
 
 static int run_check_config(int argc, char **argv)
 {
     struct config config;
+    struct live *live;
     char error[CONFIG_ERROR_SIZE];
 
     if (argc != 1)
         return refuse_arguments("check-config");
-    if (config_load_file(&config, argv[0], error, sizeof(error)) != 0) {
+    if (config_load_file(&config, argv[0], error, sizeof(error)) != 0 ||
+        live_make(&config, NULL, 0, &live, error, sizeof(error)) != 0) {
         fprintf(stderr, "atoll: %s\n", error);
         return EXIT_USAGE;
     }
-    config_free(&config);
+    print_config(live->config);
+    live_release(live);
     printf("%s: ok\n", argv[0]);
     return EXIT_OK;
 }

@@ -11,4 +11,8 @@
  */
 int cli_run(int argc, char **argv);
 
+/* The value of "--name VALUE" or "--name=VALUE" at *i, which is then that of its last word; NULL:
+ * it is another argument, or has no value. */
+const char *cli_take_option(int argc, char **argv, int *i, const char *name);
+
 #endif

@@ -1,31 +1,22 @@
 #include "server/cli_transfer.h"
 
+#include "server/cli.h"
 #include "server/json.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 enum { CONNECT_TIMEOUT_S = 10, SILENCE_S = 120 /* for which a transfer may stand still */ };
 
-/* "--name VALUE" or "--name=VALUE" at *i; NULL: it is another argument. */
-static const char *take_option(int argc, char **argv, int *i, const char *name)
+bool transfer_check_server(const char *server, const char *argument)
 {
-    const char *argument = argv[*i];
-    size_t n = strlen(name);
-
-    if (strncmp(argument, name, n) != 0)
-        return NULL;
-    if (argument[n] == '=')
-        return argument + n + 1;
-    if (argument[n] != '\0' || *i + 1 == argc)
-        return NULL;
-    return argv[++*i];
-}
-
-static bool server_is_good(const char *server)
-{
-    return strlen(server) < TRANSFER_URL_BYTES / 2 &&
-           (strncmp(server, "http://", 7) == 0 || strncmp(server, "https://", 8) == 0 ||
-            (strncmp(server, "unix:", 5) == 0 && server[5] != '\0'));
+    if (strlen(server) < TRANSFER_URL_BYTES / 2 &&
+        (strncmp(server, "http://", 7) == 0 || strncmp(server, "https://", 8) == 0 ||
+         (strncmp(server, "unix:", 5) == 0 && server[5] != '\0')))
+        return true;
+    fprintf(stderr, "atoll: %s: \"%s\" is not an http:// or https:// URL, and not unix:PATH\n",
+            argument, server);
+    return false;
 }
 
 bool transfer_read_arguments(int argc, char **argv, bool output, struct transfer_arguments *out)
@@ -34,9 +25,11 @@ bool transfer_read_arguments(int argc, char **argv, bool output, struct transfer
 
     *out = (struct transfer_arguments){.server = TRANSFER_SERVER};
     for (int i = 0; i < argc; i++) {
-        if ((value = take_option(argc, argv, &i, "--server")) != NULL) {
+        if ((value = cli_take_option(argc, argv, &i, "--server")) != NULL) {
             out->server = value;
-        } else if (output && (value = take_option(argc, argv, &i, "--output")) != NULL) {
+        } else if ((value = cli_take_option(argc, argv, &i, "--token-file")) != NULL) {
+            out->token_file = value;
+        } else if (output && (value = cli_take_option(argc, argv, &i, "--output")) != NULL) {
             out->output = value;
         } else if (argv[i][0] == '-' || out->subject != NULL) {
             fprintf(stderr,
@@ -51,12 +44,40 @@ bool transfer_read_arguments(int argc, char **argv, bool output, struct transfer
         fprintf(stderr, "atoll: an argument is missing; see atoll help\n");
         return false;
     }
-    if (!server_is_good(out->server)) {
-        fprintf(stderr,
-                "atoll: --server: \"%s\" is not an http:// or https:// URL, and not unix:PATH\n",
-                out->server);
-        return false;
+    return transfer_check_server(out->server, "--server");
+}
+
+/* The first line of the file. False: stderr says why. */
+static bool read_token(const char *path, char token[TRANSFER_TOKEN_BYTES + 2])
+{
+    FILE *file = fopen(path, "r");
+    bool read = file != NULL && fgets(token, TRANSFER_TOKEN_BYTES + 2, file) != NULL;
+    if (file != NULL)
+        fclose(file);
+    if (read)
+        token[strcspn(token, "\r\n")] = '\0';
+    if (read && token[0] != '\0' && strlen(token) <= TRANSFER_TOKEN_BYTES)
+        return true;
+    fprintf(stderr, "atoll: --token-file: %s cannot be read, or its first line is no token\n",
+            path);
+    return false;
+}
+
+/* False: stderr says why. */
+static bool take_token(CURL *curl, const struct transfer_arguments *arguments)
+{
+    char text[TRANSFER_TOKEN_BYTES + 2];
+    const char *token = getenv("ATOLL_TOKEN");
+
+    if (arguments->token_file != NULL) {
+        if (!read_token(arguments->token_file, text))
+            return false;
+        token = text;
     }
+    if (token == NULL || token[0] == '\0')
+        return true;
+    curl_easy_setopt(curl, CURLOPT_HTTPAUTH, (long)CURLAUTH_BEARER);
+    curl_easy_setopt(curl, CURLOPT_XOAUTH2_BEARER, token); /* copied */
     return true;
 }
 
@@ -75,6 +96,10 @@ CURL *transfer_open(const struct transfer_arguments *arguments)
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, (long)CONNECT_TIMEOUT_S);
     curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
     curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, (long)SILENCE_S);
+    if (!take_token(curl, arguments)) {
+        curl_easy_cleanup(curl);
+        return NULL;
+    }
     return curl;
 }
 

@@ -33,6 +33,9 @@
  */
 #include "server/compose.h"
 
+#include "server/patch_text.h"
+#include "server/redact.h"
+
 #include <stdlib.h>
 
 #define XXH_INLINE_ALL
@@ -43,87 +46,6 @@ enum { FIRST_CAP = 64 };
 #define NONE UINT32_MAX
 
 /* ---- reading patches */
-
-/* What comes behind the string that begins at p, with its quote. */
-static const char *skip_string(const char *p, const char *end)
-{
-    const char *begin = p++;
-    for (;;) {
-        const char *quote = memchr(p, '"', (size_t)(end - p));
-        assert(quote != NULL);
-        const char *back = quote;
-        while (back[-1] == '\\' && back - 1 != begin)
-            back--;
-        p = quote + 1;
-        if ((quote - back) % 2 == 0)
-            return p;
-    }
-}
-
-/* What comes behind the value that begins at p and is an operation's last member. */
-static const char *skip_value(const char *p, const char *end)
-{
-    unsigned depth = 0;
-    while (p != end) {
-        switch (*p) {
-        case '"':
-            p = skip_string(p, end);
-            continue;
-        case '{':
-        case '[':
-            depth++;
-            break;
-        case '}':
-        case ']':
-            if (depth-- == 0)
-                return p;
-            break;
-        default:
-            break;
-        }
-        p++;
-    }
-    assert(!"the text is no patch");
-    return end;
-}
-
-/* One operation: its text, and where in it path and value lie. */
-struct op_text {
-    struct str text, path, value; /* value.p NULL: none */
-    char op;                      /* 'a'dd, 'r'emove, re'p'lace */
-};
-
-/* Reads the operation at *p and moves it behind; false at the end of the array. */
-static bool next_op(const char **p, const char *end, struct op_text *op)
-{
-    static const struct str begin = {"{\"op\":\"", 7}, path = {"\",\"path\":", 9},
-                            value = {",\"value\":", 9};
-    const char *at = *p;
-    if (at != end && *at == ',')
-        at++;
-    if (at == end)
-        return false;
-    const char *start = at;
-    at += begin.n;
-    op->op = at[0] == 'a' ? 'a' : at[2] == 'm' ? 'r' : 'p';
-    at += op->op == 'a' ? 3 : op->op == 'r' ? 6 : 7;
-    assert((size_t)(end - at) > path.n && memcmp(at, path.p, path.n) == 0);
-    at += path.n;
-    const char *behind = skip_string(at, end);
-    op->path = (struct str){at + 1, (size_t)(behind - at) - 2};
-    at = behind;
-    op->value = (struct str){0};
-    if (*at == ',') {
-        at += value.n;
-        op->value.p = at;
-        at = skip_value(at, end);
-        op->value.n = (size_t)(at - op->value.p);
-    }
-    assert(at != end && *at == '}');
-    op->text = (struct str){start, (size_t)(at + 1 - start)};
-    *p = at + 1;
-    return true;
-}
 
 static struct str patch_of(const struct frame *frame, const struct frame_item *item, unsigned view)
 {
@@ -138,30 +60,6 @@ static bool has_form(const struct frame *frame, uint64_t after, unsigned view)
         if (frame->items[i].seq > after && patch_of(frame, &frame->items[i], view).n == 0)
             return false;
     return true;
-}
-
-/* A patch object, cut up. */
-struct patch_text {
-    struct str head; /* ,"ts":…,"type":…,"actor":… */
-    struct str ts;   /* with its quotes */
-    struct str ops;  /* what stands between the brackets */
-};
-
-static struct patch_text cut_patch(struct str patch)
-{
-    static const struct str ts = {",\"ts\":", 6}, ops = {",\"ops\":[", 8};
-    struct patch_text cut;
-    const char *end = patch.p + patch.n - 2; /* of ]} */
-    cut.head.p = memchr(patch.p, ',', patch.n);
-    assert(cut.head.p != NULL && memcmp(cut.head.p, ts.p, ts.n) == 0);
-    cut.ts.p = cut.head.p + ts.n;
-    cut.ts.n = (size_t)(skip_string(cut.ts.p, end) - cut.ts.p);
-    /* Nothing between needs escaping: a type, and an id or null. */
-    const char *at = memmem(cut.head.p, (size_t)(end - cut.head.p), ops.p, ops.n);
-    assert(at != NULL);
-    cut.head.n = (size_t)(at - cut.head.p);
-    cut.ops = (struct str){at + ops.n, (size_t)(end - at) - ops.n};
-    return cut;
 }
 
 /* ---- parts as they stand in a patch */
@@ -220,35 +118,48 @@ static void composed_end_item(struct composed *out, uint64_t seq)
     out->items[out->n++] = (struct composed_item){.seq = seq, .end = out->bytes.n};
 }
 
+/* from 0: not said. */
 static void add_seqs(struct buf *out, uint64_t seq, uint64_t from)
 {
     buf_add_literal(out, "{\"seq\":");
     buf_add_u64(out, seq);
+    if (from == 0)
+        return;
     buf_add_literal(out, ",\"from\":");
     buf_add_u64(out, from);
 }
 
 /* ---- narrowing */
 
-/* The operations on the parts; whether there are any. */
-static bool add_shown(struct buf *out, struct str ops, const struct core_parts *parts)
+/* Adds an operation behind those that were added from `begin` on, if it is to be seen. */
+static void add_op(struct buf *out, size_t begin, const struct op_text *op,
+                   const struct redaction *redaction)
 {
-    const char *p = ops.p;
+    size_t before = out->n;
+    if (before != begin)
+        buf_add_byte(out, ',');
+    if (redaction == NULL)
+        buf_add_str(out, op->text);
+    else if (!redact_op(redaction, op, out))
+        out->n = before;
+}
+
+/* The operations on the parts; whether there are any. */
+static bool add_shown(struct buf *out, struct str ops, const struct core_parts *parts,
+                      const struct redaction *redaction)
+{
+    size_t begin = out->n;
     struct op_text op;
-    bool any = false;
-    while (next_op(&p, ops.p + ops.n, &op)) {
-        if (!core_parts_have(parts, op.path))
-            continue;
-        if (any)
-            buf_add_byte(out, ',');
-        buf_add_str(out, op.text);
-        any = true;
+    while (patch_next_op(&ops, &op)) {
+        if (core_parts_have(parts, op.path))
+            add_op(out, begin, &op, redaction);
     }
-    return any;
+    return out->n != begin;
 }
 
 bool compose_narrow(const struct frame *frame, uint64_t after, unsigned view,
-                    const struct core_parts *parts, uint64_t *told, struct composed *out)
+                    const struct core_parts *parts, const struct redaction *redaction,
+                    uint64_t *told, struct composed *out)
 {
     struct arena arena = {0};
     if (!has_form(frame, after, view))
@@ -258,12 +169,15 @@ bool compose_narrow(const struct frame *frame, uint64_t after, unsigned view,
         const struct frame_item *item = &frame->items[i];
         if (item->seq <= after)
             continue;
-        struct patch_text patch = cut_patch(patch_of(frame, item, view));
+        struct patch_text patch = patch_cut(patch_of(frame, item, view));
         size_t begin = out->bytes.n;
-        add_seqs(&out->bytes, item->seq, *told + 1);
-        buf_add_str(&out->bytes, patch.head);
+        add_seqs(&out->bytes, item->seq, parts != NULL ? *told + 1 : 0);
+        if (redaction != NULL)
+            redact_patch_head(redaction, &patch, &out->bytes);
+        else
+            buf_add_str(&out->bytes, patch.head);
         buf_add_literal(&out->bytes, ",\"ops\":[");
-        if (!add_shown(&out->bytes, patch.ops, escaped)) {
+        if (!add_shown(&out->bytes, patch.ops, escaped, redaction) && parts != NULL) {
             out->bytes.n = begin;
             continue;
         }
@@ -272,6 +186,25 @@ bool compose_narrow(const struct frame *frame, uint64_t after, unsigned view,
         *told = item->seq;
     }
     arena_free(&arena);
+    return true;
+}
+
+bool compose_events(const struct frame *frame, uint64_t after, const struct redaction *redaction,
+                    struct composed *out)
+{
+    for (uint32_t i = 0; i < frame->items_n; i++) {
+        const struct frame_item *item = &frame->items[i];
+        if (item->seq > after && item->event_size == 0)
+            return false;
+    }
+    for (uint32_t i = 0; i < frame->items_n; i++) {
+        const struct frame_item *item = &frame->items[i];
+        if (item->seq <= after)
+            continue;
+        redact_event(redaction, (struct str){frame->bytes + item->event_offset, item->event_size},
+                     &out->bytes);
+        composed_end_item(out, item->seq);
+    }
     return true;
 }
 
@@ -470,10 +403,10 @@ static void add_queue(struct buf *out, const struct merge *merge, const struct q
 /* The thread of an operation on messages. */
 static struct str thread_of(const struct op *op)
 {
-    const char *p = op->text.p;
+    struct str ops = op->text;
     struct op_text text;
     struct str thread = {0}, rest;
-    next_op(&p, p + op->text.n, &text);
+    patch_next_op(&ops, &text);
     cut_thread(text.path, &thread, &rest);
     return thread;
 }
@@ -513,18 +446,30 @@ static void take_frame(struct merge *merge, const struct frame *frame, uint64_t 
         const struct frame_item *item = &frame->items[i];
         if (item->seq <= after)
             continue;
-        struct patch_text patch = cut_patch(patch_of(frame, item, view));
-        const char *p = patch.ops.p;
+        struct patch_text patch = patch_cut(patch_of(frame, item, view));
         struct op_text op;
-        while (next_op(&p, patch.ops.p + patch.ops.n, &op))
+        while (patch_next_op(&patch.ops, &op))
             if (core_parts_have(parts, op.path))
                 take_op(merge, &op, item->window);
         *end = (struct run_end){item->seq, patch.ts};
     }
 }
 
+/* The merged operations, as far as they are to be seen; whether there are any. */
+static bool add_ops(struct buf *out, const struct merge *merge, const struct redaction *redaction)
+{
+    struct buf all = {0};
+    if (redaction == NULL)
+        return add_merged(out, merge);
+    add_merged(&all, merge);
+    bool any = all.n != 0 && add_shown(out, buf_str(&all), NULL, redaction);
+    buf_free(&all);
+    return any;
+}
+
 bool compose_merge(const struct frame *const *frames, uint32_t n, uint64_t after, unsigned view,
-                   const struct core_parts *parts, struct composed *out)
+                   const struct core_parts *parts, const struct redaction *redaction,
+                   struct composed *out)
 {
     struct arena arena = {0};
     struct merge merge = {0};
@@ -541,7 +486,7 @@ bool compose_merge(const struct frame *const *frames, uint32_t n, uint64_t after
         buf_add_literal(&out->bytes, ",\"ts\":");
         buf_add_str(&out->bytes, end.ts);
         buf_add_literal(&out->bytes, ",\"type\":\"merged\",\"actor\":null,\"ops\":[");
-        bool any = add_merged(&out->bytes, &merge);
+        bool any = add_ops(&out->bytes, &merge, redaction);
         buf_add_literal(&out->bytes, "]}");
         if (any || parts == NULL)
             composed_end_item(out, end.seq);

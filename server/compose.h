@@ -1,6 +1,6 @@
 /*
- * compose: patches for a watcher that is to get less than all: parts of the view only (`path=`), or
- * many patches as one (a slow reader).
+ * compose: patches for a watcher that is to get less than all: parts of the view only (`path=`),
+ * what is not hidden from it (redact.h), or many patches as one (a slow reader).
  *
  * Both work on the text of patches as core writes them: the operations of an event stand in one
  * array, each {"op":…,"path":…[,"value":…]} in just this order. Nothing but their order, paths and
@@ -19,6 +19,8 @@
 
 #include "shards/request.h"
 
+struct redaction;
+
 /* Patch objects one behind the other, each with the seq of its (last) event. */
 struct composed {
     struct buf bytes;
@@ -35,11 +37,17 @@ void composed_free(struct composed *out);
 /*
  * Appends, for each event of the frame with seq > after that touches `parts`, its patch with only
  * the operations on them: {"seq","from","ts","type","actor","ops"}, where from is *told + 1;
- * *told moves to its seq. `view`: WANTS_PATCHES or WANTS_COMPACT. False: the frame does not have
- * that form; nothing was appended.
+ * *told moves to its seq. parts NULL: the patch of each event, without `from`. redaction: what is
+ * hidden is left out, NULL: nothing is. `view`: WANTS_PATCHES or WANTS_COMPACT. False: the frame
+ * does not have that form; nothing was appended.
  */
 bool compose_narrow(const struct frame *frame, uint64_t after, unsigned view,
-                    const struct core_parts *parts, uint64_t *told, struct composed *out);
+                    const struct core_parts *parts, const struct redaction *redaction,
+                    uint64_t *told, struct composed *out);
+
+/* Appends each event of the frame with seq > after, without what is hidden. False as above. */
+bool compose_events(const struct frame *frame, uint64_t after, const struct redaction *redaction,
+                    struct composed *out);
 
 /*
  * Appends one patch for all events of `frames` (consecutive, in order) with seq > after:
@@ -47,6 +55,7 @@ bool compose_narrow(const struct frame *frame, uint64_t after, unsigned view,
  * NULL: all; with parts, nothing is appended where no operation is left. False as above.
  */
 bool compose_merge(const struct frame *const *frames, uint32_t n, uint64_t after, unsigned view,
-                   const struct core_parts *parts, struct composed *out);
+                   const struct core_parts *parts, const struct redaction *redaction,
+                   struct composed *out);
 
 #endif

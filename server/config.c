@@ -207,6 +207,8 @@ static int load_flags(struct loader *l, int argc, char **argv)
         const struct config_option *option = find_option(name, length);
         if (option == NULL)
             return refuse_flag(l, name, length);
+        if (value == NULL && option->kind == CONFIG_FLAG)
+            value = "yes";
         if (value == NULL && i + 1 < argc && strncmp(argv[i + 1], "--", 2) != 0)
             value = argv[++i];
         if (value == NULL)
@@ -485,8 +487,10 @@ static int settle(struct loader *l)
 
     if (c->shards == 0)
         c->shards = count_cores();
+    if (c->memory_limit_bytes == 0)
+        c->memory_limit_bytes = memory_available_bytes();
     if (c->memory_bytes == 0)
-        c->memory_bytes = memory_available_bytes() / 2;
+        c->memory_bytes = c->memory_limit_bytes / 2;
     if (c->segment_size_bytes < segment_min_bytes)
         return refuse_pair(l, "segment_size", "at least", "2 x max_batch_bytes + 1MiB",
                            c->segment_size_bytes, segment_min_bytes, CONFIG_SIZE);
@@ -562,13 +566,92 @@ int config_load_file(struct config *config, const char *path, char *error, size_
     return finish(&l, load_file(&l, path));
 }
 
+static size_t size_of(const struct config_option *option)
+{
+    switch (option->kind) {
+    case CONFIG_ENUM:
+    case CONFIG_FLAG:
+        return sizeof(unsigned);
+    case CONFIG_RATE:
+        return sizeof(struct config_rate);
+    default:
+        return sizeof(uint64_t);
+    }
+}
+
+/* `copy` has no value of it yet. */
+static void copy_value(struct config *copy, const struct config *config,
+                       const struct config_option *option)
+{
+    const void *from = (const char *)config + option->offset;
+    void *to = config_place_of(copy, option);
+
+    if (option->kind == CONFIG_STRING) {
+        *(char **)to = config_copy_text(*(char *const *)from);
+    } else if (option->kind == CONFIG_LIST) {
+        const struct config_list *list = from;
+        struct config_list made = {.count = list->count};
+        if (list->count != 0)
+            made.items = mem_alloc(list->count * sizeof(char *));
+        for (size_t i = 0; i < list->count; i++)
+            made.items[i] = config_copy_text(list->items[i]);
+        *(struct config_list *)to = made;
+    } else {
+        memcpy(to, from, size_of(option));
+    }
+}
+
+static void free_value(struct config *config, const struct config_option *option)
+{
+    if (option->kind == CONFIG_STRING)
+        free(*(char **)config_place_of(config, option));
+    else if (option->kind == CONFIG_LIST)
+        config_clear_list(config_place_of(config, option));
+}
+
+void config_copy(struct config *copy, const struct config *config)
+{
+    *copy = (struct config){0};
+    for (size_t i = 0; i < config_option_count; i++)
+        copy_value(copy, config, &config_options[i]);
+}
+
+static bool lists_equal(const struct config_list *a, const struct config_list *b)
+{
+    if (a->count != b->count)
+        return false;
+    for (size_t i = 0; i < a->count; i++)
+        if (strcmp(a->items[i], b->items[i]) != 0)
+            return false;
+    return true;
+}
+
+bool config_equal(const struct config *a, const struct config *b,
+                  const struct config_option *option)
+{
+    const void *left = (const char *)a + option->offset;
+    const void *right = (const char *)b + option->offset;
+
+    if (option->kind == CONFIG_STRING)
+        return strcmp(*(char *const *)left, *(char *const *)right) == 0;
+    if (option->kind == CONFIG_LIST)
+        return lists_equal(left, right);
+    return memcmp(left, right, size_of(option)) == 0;
+}
+
+bool config_keep(struct config *next, const struct config *running,
+                 const struct config_option *option)
+{
+    if (option->live || config_equal(next, running, option))
+        return false;
+    free_value(next, option);
+    copy_value(next, running, option);
+    return true;
+}
+
 void config_free(struct config *config)
 {
-    for (size_t i = 0; i < config_option_count; i++) {
-        if (config_options[i].kind == CONFIG_STRING)
-            free(*(char **)config_place_of(config, &config_options[i]));
-        else if (config_options[i].kind == CONFIG_LIST)
-            config_clear_list(config_place_of(config, &config_options[i]));
-    }
+    for (size_t i = 0; i < config_option_count; i++)
+        free_value(config, &config_options[i]);
     *config = (struct config){0};
 }

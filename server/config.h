@@ -31,6 +31,9 @@ enum {
 /* When a command is answered; the order is that of the option's `allowed`. */
 enum config_durability { CONFIG_DURABILITY_COMMIT, CONFIG_DURABILITY_RELAXED };
 
+/* The oldest version of TLS that is spoken. */
+enum config_tls { CONFIG_TLS_1_2, CONFIG_TLS_1_3 };
+
 /* What stands behind the shards' `io`; `auto` is io_uring where the kernel lets us have it. */
 enum config_io { CONFIG_IO_AUTO, CONFIG_IO_URING, CONFIG_IO_POSIX };
 
@@ -40,24 +43,54 @@ struct config_list {
     size_t count;
 };
 
+/* So many in so much time, and so many at once; n == 0: no limit. */
+struct config_rate {
+    uint32_t n;
+    uint32_t per_ms; /* a second, a minute or an hour */
+    uint32_t burst;
+};
+
+enum { CONFIG_RATE_MAX = 1000000 /* of n, and of burst */ };
+
 /* All options, checked. Strings and lists belong to the struct; strings are never NULL. */
 struct config {
     char *config; /* path of the YAML file, "" if none was read */
     struct config_list listen;
     char *data;
+    char *node_tag;  /* "": alone */
     uint64_t shards; /* 1 to CONFIG_SHARDS_MAX: "one per core" is already worked out */
     enum config_durability durability;
     enum config_io io;
+    uint64_t drain_delay_ms;
     uint64_t grace_ms;
     struct config_list allowed_hosts;
     struct config_list allowed_origins;
     struct config_list allow_wake_to;
+    struct config_list auth_keys; /* PATH[#alg=NAME][#kid=NAME]; none: the server is open */
+    char *auth_issuer;            /* "": any, or none */
+    char *auth_audience;          /* the same */
+    unsigned insecure_no_auth;
+    struct config_rate rate_token;
+    struct config_rate rate_address;
+    struct config_rate rate_session;
+    unsigned log_level;           /* enum logger_level */
+    char *audit_log;              /* path, "": among the other lines */
+    struct config_list tls_certs; /* PEM files: a certificate with those that it hangs on */
+    struct config_list tls_keys;  /* its key, in the same order */
+    enum config_tls tls_min;
+    unsigned http2;
     uint64_t heartbeat_ms;
     uint64_t write_timeout_ms;
+    uint64_t header_timeout_ms;
+    uint64_t body_timeout_ms;
+    uint64_t idle_timeout_ms;
+    uint64_t max_header_bytes;
+    uint64_t max_connections_per_address; /* 0: no bound */
     uint64_t segment_size_bytes;
     uint64_t checkpoint_bytes;
     uint64_t idle_passivate_ms;
-    uint64_t memory_bytes; /* not 0: "half of what there is" is already worked out */
+    uint64_t memory_bytes;       /* not 0: "half of what there is" is already worked out */
+    uint64_t memory_limit_bytes; /* not 0: the same of "what there is" */
     uint64_t retain_age_ms;
     uint64_t retain_bytes;
     uint64_t compact_after_ms;
@@ -72,6 +105,9 @@ struct config {
     uint64_t max_label_bytes;
     uint64_t max_agents;
     uint64_t max_threads;
+    uint64_t max_session_events; /* 0: no bound; so the next */
+    uint64_t max_session_bytes;
+    uint64_t max_session_watchers; /* on one reactor */
     uint64_t max_participants;
     uint64_t page_limit;
     uint64_t page_limit_max;
@@ -87,6 +123,8 @@ enum config_kind {
     CONFIG_SIZE,     /* uint64_t, bytes; written 1048576, 1024KiB or 1MiB */
     CONFIG_DURATION, /* uint64_t, milliseconds; written 500ms, 10s, 2min, 1h or 30d */
     CONFIG_ENUM,     /* an enum: the value's place in `allowed` */
+    CONFIG_RATE,     /* struct config_rate; none, 100/s, 600/min or 100/s,burst=500 */
+    CONFIG_FLAG,     /* unsigned, 0 or 1; the flag alone means yes, else written yes or no */
 };
 
 /* One row of the table. */
@@ -94,6 +132,7 @@ struct config_option {
     const char *name; /* as in --name; '-' between words */
     enum config_kind kind;
     bool not_in_file;    /* cannot stand in the YAML file */
+    bool live;           /* may change while the server runs: live.h */
     size_t offset;       /* in struct config */
     uint64_t min, max;   /* of the number; of a list, how many values */
     const char *allowed; /* string, list: in words; enum: the values, '|' between them */
@@ -119,6 +158,16 @@ int config_load(struct config *config, int argc, char **argv, char *error, size_
 /* The same from the file at `path` and the defaults alone. */
 int config_load_file(struct config *config, const char *path, char *error, size_t error_size);
 
+/* Fills `copy` with the same options; config_free releases it, too. */
+void config_copy(struct config *copy, const struct config *config);
+/* Whether the option has the same value in both. */
+bool config_equal(const struct config *a, const struct config *b,
+                  const struct config_option *option);
+/* Where `next` has another value than `running` for an option that cannot change while the server
+ * runs, `next` gets that of `running`. True: it had another. */
+bool config_keep(struct config *next, const struct config *running,
+                 const struct config_option *option);
+
 /* Releases what `config` holds and empties it; an empty (zeroed) one is fine. */
 void config_free(struct config *config);
 
@@ -135,8 +184,15 @@ void config_write_value(const struct config *config, const struct config_option 
 
 /*
  * Turns a value of `listen` into the address to bind: "127.0.0.1:8080", "[::1]:8080",
- * "localhost:8080" (127.0.0.1) or "unix:/path". Returns 0 or -EINVAL. Any thread.
+ * "localhost:8080" (127.0.0.1), each also behind "tls:", "unix:/path" or "fd:NAME". Returns 0 or
+ * -EINVAL. Any thread.
  */
 int config_parse_listen(const char *text, struct sockaddr_storage *address, socklen_t *size_bytes);
+
+/* Whether TLS is to be spoken there. */
+bool config_listen_is_tls(const char *text);
+/* The name of the socket that is to be used, of those that were passed to this process; NULL: it is
+ * to be made. config_parse_listen gives AF_UNSPEC for such. */
+const char *config_listen_passed(const char *text);
 
 #endif

@@ -47,6 +47,7 @@ struct decoder {
     uint32_t max_batch_commands;
     size_t max_batch_bytes;
     const struct seal_key *seal;
+    struct str speaker, trace;
     struct json_parser *parser;
     struct buf scratch;
     struct form forms[CORE_TYPE_COUNT];
@@ -497,9 +498,35 @@ static int decode_common(const struct job *job, enum common common, const struct
     return 0;
 }
 
+/* The agent that acts, where the command does not say and the caller is known. */
+static void fill_speaker(const struct job *job)
+{
+    struct core_fields *fields = &job->out->command.f;
+    int offset = core_type_spec(job->out->command.type)->actor_offset;
+    struct str *place = (struct str *)((char *)fields + offset);
+
+    if (offset < 0 || job->d->speaker.p == NULL || place->p != NULL)
+        return;
+    for (uint32_t i = 0; i < job->form->fields_n; i++)
+        if (job->form->fields[i].offset == (uint16_t)offset)
+            fields->given |= UINT64_C(1) << job->form->fields[i].field;
+    *place = arena_copy(job->arena, job->d->speaker);
+}
+
+static void fill_trace(const struct job *job)
+{
+    struct core_fields *fields = &job->out->command.f;
+    if (job->d->trace.p == NULL || fields->trace.p != NULL)
+        return;
+    fields->given |= UINT64_C(1) << CORE_FIELD_TRACE;
+    fields->trace = arena_copy(job->arena, job->d->trace);
+}
+
 static int check_required(const struct job *job)
 {
     const struct form *form = job->form;
+    fill_speaker(job);
+    fill_trace(job);
     uint64_t missing = form->fields_required & ~job->out->command.f.given;
     for (uint32_t i = 0; missing != 0 && i < form->fields_n; i++) {
         const char *name = form->fields[i].name;
@@ -1032,6 +1059,12 @@ struct decoder *decoder_new(const struct core_limits *limits, uint32_t max_batch
 void decoder_seal_with(struct decoder *d, const struct seal_key *key)
 {
     d->seal = key;
+}
+
+void decoder_speak_as(struct decoder *d, struct str agent, struct str trace)
+{
+    d->speaker = agent;
+    d->trace = trace;
 }
 
 struct json_parser *decoder_parser(struct decoder *d)

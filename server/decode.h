@@ -35,6 +35,11 @@ void decoder_free(struct decoder *d);
  * before a command with one comes. The key must outlive the decoder. */
 void decoder_seal_with(struct decoder *d, const struct seal_key *key);
 
+/* Who acts in a command that does not say (creator, sender, by, agent); p == NULL: it must. And the
+ * `trace` of one that has none. Has to be said before each decode of a request, and to live as long
+ * as that. */
+void decoder_speak_as(struct decoder *d, struct str agent, struct str trace);
+
 /*
  * The body of POST .../commands. Fills the request's commands, commands_n and batch, and moves the
  * key of a single command to request->key; one that the request has already (from a header) must

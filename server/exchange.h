@@ -23,17 +23,26 @@ struct exchange {
     h2o_req_t *req;
     struct connection *connection;
     uint64_t token;
+    uint64_t begun_ns;   /* frontend_clock_ns when it came */
+    struct grant *grant; /* what the caller may do; NULL: there are no keys, or nothing is asked */
     struct route_match match;
-    struct str none_match; /* If-None-Match */
-    struct str session;    /* of a wait, to cancel it by; in the pool */
-    struct str agent;      /* the same: who waits */
-    bool answered;         /* or being streamed */
-    bool watched;          /* in the hang-up set */
-    bool unread;           /* the socket is polled, but not to be read */
-    bool waiting;          /* a REQUEST_INBOX that may wait is at the shard */
-    bool paged;            /* the body has pages behind what `rest` holds */
-    bool asking;           /* the next of them is at the shard */
-    struct timer timer;    /* end of the wait; then the write deadline */
+    struct str request_id;       /* trace.h; p == NULL: not known yet */
+    struct str trace;            /* of its traceparent; p == NULL: it has none */
+    bool id_given;               /* by an X-Request-Id */
+    struct str none_match;       /* If-None-Match */
+    struct str origin;           /* of a page that is not the server's own: cors.h; in the pool */
+    struct str session;          /* of a wait, to cancel it by; in the pool */
+    struct str agent;            /* the same: who waits */
+    int retry_after_s;           /* of a refusal; 0: what its status has */
+    struct rates_verdict *rates; /* by enum rates_kind; NULL: nothing is limited. In the pool */
+    bool token_refused;          /* a token was given, and is not good */
+    bool answered;               /* or being streamed */
+    bool watched;                /* in the hang-up set */
+    bool unread;                 /* the socket is polled, but not to be read */
+    bool waiting;                /* a REQUEST_INBOX that may wait is at the shard */
+    bool paged;                  /* the body has pages behind what `rest` holds */
+    bool asking;                 /* the next of them is at the shard */
+    struct timer timer;          /* end of the wait; then the write deadline */
     h2o_generator_t generator;
     struct str rest;                /* of the body, not yet handed to h2o */
     struct request *reply;          /* owns the body */
@@ -55,6 +64,8 @@ enum answer_kind {
     ANSWER_PROBLEM,
     ANSWER_YAML,
     ANSWER_TEXT,
+    ANSWER_METRICS,
+    ANSWER_OPENMETRICS,
     ANSWER_FILE /* its type comes with `more` */
 };
 
@@ -73,6 +84,12 @@ struct answer {
 
 /* Makes the exchange of a request; the connection is found by its socket. */
 struct exchange *exchange_new(struct frontend *frontend, h2o_req_t *req);
+static inline bool exchange_is_http2(const struct exchange *exchange)
+{
+    return exchange->req->version >= 0x200;
+}
+/* HEAD: answered like GET, without the body. */
+bool exchange_is_head(const struct exchange *exchange);
 void exchange_answer(struct exchange *exchange, const struct answer *answer);
 /* A problem; `why` as in problem_write. */
 void exchange_refuse(struct exchange *exchange, unsigned error, const struct core_refusal *why);
@@ -95,7 +112,8 @@ void exchange_page(struct exchange *exchange, struct request *page, bool last, e
 void exchange_send_next(struct exchange *exchange, struct request *request);
 
 /* Sends a request of this exchange to the shard of its session; where the ring is full it is freed
- * and the exchange answered with 503. */
+ * and the exchange answered with 503; where the caller may not ask this (guard_request), with 403.
+ */
 bool exchange_send(struct exchange *exchange, struct request *request);
 /* The same for a shard by its number. */
 bool exchange_send_to(struct exchange *exchange, struct request *request, unsigned shard);

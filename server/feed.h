@@ -43,6 +43,7 @@ struct feed {
     uint64_t last_seq; /* of the session, as far as is known */
     uint16_t shard;
     struct watcher *watchers;
+    uint32_t begun_n; /* of them that have begun */
     struct feed_ask *asks;
     struct feed_frame *oldest, *newest;
     uint32_t frames_n;

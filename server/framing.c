@@ -1,5 +1,6 @@
 #include "server/framing.h"
 
+#include "server/redact.h"
 #include "server/router.h"
 
 #define XXH_INLINE_ALL
@@ -33,10 +34,18 @@ static char *add_number(char *p, uint64_t value)
 
 /* ---- ids */
 
-struct str framing_view(unsigned form, const struct core_parts *parts,
-                        char scratch[FRAMING_VIEW_BYTES])
+static char *add_hash(char *p, char mark, uint64_t hash)
 {
     static const char hex[] = "0123456789abcdef";
+    *p++ = mark;
+    for (unsigned i = 0; i < 8; i++)
+        *p++ = hex[hash >> (4 * i) & 15];
+    return p;
+}
+
+struct str framing_view(unsigned form, const struct core_parts *parts,
+                        const struct redaction *redaction, char scratch[FRAMING_VIEW_BYTES])
+{
     char *p = add(scratch, STR(FRAMING_VIEW_VERSION));
     if (form != WANTS_PATCHES)
         *p++ = form == WANTS_COMPACT ? 'c' : 'e';
@@ -44,10 +53,10 @@ struct str framing_view(unsigned form, const struct core_parts *parts,
         uint64_t hash = 0;
         for (uint32_t i = 0; i < parts->n; i++)
             hash = XXH3_64bits_withSeed(parts->items[i].p, parts->items[i].n, hash + 1);
-        *p++ = '.';
-        for (unsigned i = 0; i < 8; i++)
-            *p++ = hex[hash >> (4 * i) & 15];
+        p = add_hash(p, '.', hash);
     }
+    if (redaction != NULL)
+        p = add_hash(p, '~', redaction_hash(redaction));
     assert(p - scratch <= FRAMING_VIEW_BYTES);
     return (struct str){scratch, (size_t)(p - scratch)};
 }

@@ -10,7 +10,8 @@
  *     WS_MANY     {"event":"patch","session":"s1","id":"…","seq":…}
  *
  * <view> names what the positions of a stream are good for: FRAMING_VIEW_VERSION, a letter for the
- * form (none for all, `c` for compact, `e` for events), and for parts a hash of them.
+ * form (none for all, `c` for compact, `e` for events), for parts a hash of them, and another one
+ * of what is hidden from the viewer.
  *
  * Pure but for memory.
  */
@@ -22,7 +23,7 @@
 
 #define FRAMING_VIEW_VERSION "2"
 
-enum { FRAMING_VIEW_BYTES = 12, FRAMING_ID_BYTES = CORE_EPOCH_BYTES + FRAMING_VIEW_BYTES + 24 };
+enum { FRAMING_VIEW_BYTES = 20, FRAMING_ID_BYTES = CORE_EPOCH_BYTES + FRAMING_VIEW_BYTES + 24 };
 
 /* What is said around each message of a watcher. */
 struct framing {
@@ -31,9 +32,9 @@ struct framing {
     struct str view; /* framing_view's */
 };
 
-/* The <view> of an id; the text lies in `scratch`. */
+/* The <view> of an id; the text lies in `scratch`. NULL: all is shown; nothing is hidden. */
 struct str framing_view(unsigned form, const struct core_parts *parts,
-                        char scratch[FRAMING_VIEW_BYTES]);
+                        const struct redaction *redaction, char scratch[FRAMING_VIEW_BYTES]);
 
 /* Bytes that framing_add adds to those of the object at most. */
 size_t framing_overhead(const struct framing *framing);

@@ -1,16 +1,24 @@
 #include "server/frontend.h"
 
 #include "server/assets.h"
+#include "server/auth/guard.h"
+#include "server/auth/login.h"
 #include "server/call.h"
 #include "server/connected.h"
+#include "server/cors.h"
 #include "server/courier.h"
 #include "server/hangup.h"
+#include "server/level.h"
 #include "server/list.h"
 #include "server/many.h"
+#include "server/metrics.h"
+#include "server/newid.h"
 #include "server/problem.h"
 #include "server/rest.h"
+#include "server/shares.h"
 #include "server/status.h"
 #include "server/stream.h"
+#include "server/trace.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,6 +33,7 @@ enum {
     DRAIN_LOOK_MS = 20,             /* between two looks at what is open */
     STOP_TURNS_MAX = 100,           /* of the loop, for cut connections to be closed */
     H2O_SPARES = 16,                /* chunks that h2o keeps for a thread */
+    NO_TIMEOUT_MS = INT32_MAX,
 };
 
 /* h2o's handler and filter, with the way back to us. */
@@ -47,7 +56,8 @@ static bool check_host(struct exchange *exchange, struct str host)
 
     if (connection->local || host_known(connection, host))
         return true;
-    if (!access_host_allowed(&exchange->frontend->shared->access, host)) {
+    if (!access_host_allowed(&exchange->frontend->live->access, host)) {
+        audit_refused(exchange, 403, "Host not allowed");
         exchange_refuse_text(exchange, PROBLEM_E_FORBIDDEN_HOST, "Host",
                              "This Host is not allowed here; see --allowed-host.");
         return false;
@@ -59,19 +69,60 @@ static bool check_host(struct exchange *exchange, struct str host)
     return true;
 }
 
+/* Of HTTP/2, where headers are sent compressed; intake.c has looked at those of HTTP/1. */
+static bool check_head(struct exchange *exchange)
+{
+    const h2o_req_t *req = exchange->req;
+    size_t bytes = req->input.path.len + req->input.authority.len;
+
+    if (!exchange_is_http2(exchange))
+        return true;
+    for (size_t i = 0; i < req->headers.size; i++)
+        bytes += req->headers.entries[i].name->len + req->headers.entries[i].value.len;
+    if (bytes <= exchange->frontend->shared->config->max_header_bytes &&
+        req->headers.size <= INTAKE_HEADERS_MAX)
+        return true;
+    exchange_refuse_text(exchange, PROBLEM_E_HEADERS_TOO_LARGE, NULL,
+                         "The headers are too large; see --max-header-bytes.");
+    return false;
+}
+
 static bool check_access(struct exchange *exchange, const struct call *call)
 {
-    const struct access *access = &exchange->frontend->shared->access;
+    const struct access *access = &exchange->frontend->live->access;
     struct str origin = call->headers.origin;
 
     if (!check_host(exchange, call->host))
         return false;
     if (origin.p != NULL && !access_origin_allowed(access, origin, call->host)) {
+        audit_refused(exchange, 403, "Origin not allowed");
         exchange_refuse_text(exchange, PROBLEM_E_FORBIDDEN_ORIGIN, "Origin",
                              "This Origin is not allowed here; see --allowed-origin.");
         return false;
     }
     return true;
+}
+
+struct str frontend_node_tag(const struct frontend *frontend)
+{
+    const char *tag = frontend->shared->config->node_tag;
+    return (struct str){tag, strlen(tag)};
+}
+
+/* A session that another node has made can only be sought here by mistake. */
+static bool check_node(struct exchange *exchange)
+{
+    struct str tag = frontend_node_tag(exchange->frontend);
+    struct str other = newid_other_tag(exchange->match.session, tag);
+    struct core_refusal why = {.field = "session"};
+
+    if (other.n == 0)
+        return true;
+    snprintf(why.detail, sizeof(why.detail),
+             "The node \"%.*s\" made this session; this is the node \"%.*s\".", (int)other.n,
+             other.p, (int)tag.n, tag.p);
+    exchange_refuse(exchange, PROBLEM_E_MISDIRECTED, &why);
+    return false;
 }
 
 /* Route, query and headers; what is wrong with them is answered. */
@@ -98,7 +149,7 @@ static bool read_call(struct exchange *exchange, struct call *call)
         return false;
     }
     call->body = (struct str){req->entity.base, req->entity.len};
-    return true;
+    return check_node(exchange);
 }
 
 static void dispatch(struct exchange *exchange, const struct call *call)
@@ -114,6 +165,19 @@ static void dispatch(struct exchange *exchange, const struct call *call)
     case ROUTE_STATUS:
         status_serve(exchange);
         break;
+    case ROUTE_METRICS:
+        metrics_serve(exchange, call);
+        break;
+    case ROUTE_LOG_LEVEL_GET:
+    case ROUTE_LOG_LEVEL_PUT:
+        level_serve(exchange, call);
+        break;
+    case ROUTE_LOGIN:
+    case ROUTE_LOGOUT:
+    case ROUTE_ME:
+    case ROUTE_TICKET:
+        login_serve(exchange, call);
+        break;
     case ROUTE_SESSION_LIST:
         list_serve(exchange, call);
         break;
@@ -121,7 +185,8 @@ static void dispatch(struct exchange *exchange, const struct call *call)
         stream_open(exchange, call);
         break;
     case ROUTE_EVENTS:
-        if (access_accepts(call->headers.accept, STR("text/event-stream")))
+        if (!exchange_is_head(exchange) &&
+            access_accepts(call->headers.accept, STR("text/event-stream")))
             stream_open(exchange, call);
         else
             rest_serve(exchange, call);
@@ -154,7 +219,9 @@ static bool is_probe(enum route route)
 static bool needs_shards(enum route route)
 {
     return !is_probe(route) && route != ROUTE_PAGE && route != ROUTE_ASSET &&
-           route != ROUTE_OPENAPI;
+           route != ROUTE_OPENAPI && route != ROUTE_LOGIN && route != ROUTE_LOGOUT &&
+           route != ROUTE_ME && route != ROUTE_TICKET && route != ROUTE_LOG_LEVEL_GET &&
+           route != ROUTE_LOG_LEVEL_PUT;
 }
 
 static int on_req(h2o_handler_t *self, h2o_req_t *req)
@@ -166,7 +233,10 @@ static int on_req(h2o_handler_t *self, h2o_req_t *req)
     arena_reset(&frontend->scratch);
     call_read_target(req, &frontend->scratch, &call);
     call_read_headers(req, &call.headers);
-    if (!check_access(exchange, &call) || !read_call(exchange, &call))
+    trace_begin(exchange, &call.headers);
+    if (!check_head(exchange) || !check_access(exchange, &call) || !cors_begin(exchange, &call) ||
+        !read_call(exchange, &call) || !shares_enter_address(exchange) ||
+        !guard_enter(exchange, &call) || !shares_enter(exchange))
         return 0;
     if (frontend->draining_ms != 0 && !is_probe(exchange->match.route))
         exchange_refuse_text(exchange, REQUEST_E_UNAVAILABLE, NULL, "The server is about to stop.");
@@ -228,101 +298,6 @@ static void on_setup_ostream(h2o_filter_t *self, h2o_req_t *req, h2o_ostream_t *
     h2o_setup_next_ostream(req, slot);
 }
 
-/* ---- connections */
-
-static void on_close(void *p)
-{
-    struct connection *connection = p;
-    struct frontend *frontend = connection->frontend;
-
-    if (connection->previous != NULL)
-        connection->previous->next = connection->next;
-    else
-        frontend->connections = connection->next;
-    if (connection->next != NULL)
-        connection->next->previous = connection->previous;
-    atomic_fetch_sub_explicit(&frontend->shared->connections, 1, memory_order_relaxed);
-    figure_add(&frontend->figures->connections, -1);
-    free(connection->mcp_session);
-    free(connection);
-}
-
-/* False: there are too many; it is closed. */
-static bool admit(struct frontend *frontend, h2o_socket_t *sock)
-{
-    struct frontend_shared *shared = frontend->shared;
-    unsigned before = atomic_fetch_add_explicit(&shared->connections, 1, memory_order_relaxed);
-
-    if (before < shared->config->max_connections)
-        return true;
-    atomic_fetch_sub_explicit(&shared->connections, 1, memory_order_relaxed);
-    figure_add(&frontend->figures->refused, 1);
-    h2o_socket_close(sock);
-    return false;
-}
-
-static void take_connection(struct listener *listener, h2o_socket_t *sock)
-{
-    struct frontend *frontend = listener->frontend;
-
-    if (!admit(frontend, sock))
-        return;
-    struct connection *connection = mem_alloc(sizeof(*connection));
-    *connection = (struct connection){.frontend = frontend,
-                                      .sock = sock,
-                                      .next = frontend->connections,
-                                      .local = listener->local};
-    if (connection->next != NULL)
-        connection->next->previous = connection;
-    frontend->connections = connection;
-    figure_add(&frontend->figures->connections, 1);
-    figure_add(&frontend->figures->accepted, 1);
-    sock->on_close.cb = on_close;
-    sock->on_close.data = connection;
-    h2o_accept(&frontend->accept, sock);
-}
-
-static void on_accept(h2o_socket_t *sock, const char *error);
-
-/* Out of descriptors or memory: the listener stays readable, so look away for a while. */
-static void pause_accepting(struct frontend *frontend)
-{
-    for (unsigned i = 0; i < frontend->listeners_n; i++)
-        h2o_socket_read_stop(frontend->listeners[i].sock);
-    timers_set(&frontend->timers, &frontend->accept_pause,
-               frontend_now_ms(frontend) + FRONTEND_ACCEPT_PAUSE_MS);
-}
-
-static void on_accept_pause_over(struct timer *timer)
-{
-    struct frontend *frontend =
-        (struct frontend *)((char *)timer - offsetof(struct frontend, accept_pause));
-    for (unsigned i = 0; i < frontend->listeners_n; i++)
-        h2o_socket_read_start(frontend->listeners[i].sock, on_accept);
-    frontend->touched = true;
-}
-
-/* Accepts up to `max` connections; false: there are none left, or no means to take them. */
-static bool accept_some(struct listener *listener, unsigned max)
-{
-    for (unsigned i = 0; i < max; i++) {
-        h2o_socket_t *sock = h2o_evloop_socket_accept(listener->sock);
-        if (sock == NULL) {
-            if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
-                pause_accepting(listener->frontend);
-            return false;
-        }
-        take_connection(listener, sock);
-    }
-    return true;
-}
-
-static void on_accept(h2o_socket_t *sock, const char *error)
-{
-    if (error == NULL)
-        accept_some(sock->data, FRONTEND_ACCEPT_MAX);
-}
-
 /* ---- starting */
 
 static void on_reactor_fd(h2o_socket_t *sock, const char *error)
@@ -366,10 +341,12 @@ static int open_listeners(struct frontend *frontend)
         }
         (void)getsockopt(fds[i], SOL_SOCKET, SO_DOMAIN, &domain, &size);
         *listener = (struct listener){.frontend = frontend, .local = domain == AF_UNIX};
+        listener->tls = config_listen_is_tls(shared->config->listen.items[i]);
+        listener->passed = config_listen_passed(shared->config->listen.items[i]) != NULL;
         listener->sock =
             h2o_evloop_socket_create(frontend->context.loop, fds[i], H2O_SOCKET_FLAG_DONT_READ);
         listener->sock->data = listener;
-        h2o_socket_read_start(listener->sock, on_accept);
+        h2o_socket_read_start(listener->sock, connections_on_accept);
         fds[i] = -1;
         frontend->listeners_n++;
     }
@@ -384,7 +361,8 @@ static void configure_h2o(struct frontend *frontend)
     h2o_config_init(globalconf);
     globalconf->server_name = h2o_iovec_init(H2O_STRLIT(""));
     globalconf->http1.upgrade_to_http2 = 0;
-    globalconf->http1.req_timeout = FRONTEND_REQUEST_TIMEOUT_MS;
+    globalconf->http1.req_timeout = NO_TIMEOUT_MS; /* connection.c has clocks of its own */
+    globalconf->http2.idle_timeout = config->idle_timeout_ms;
     globalconf->max_request_entity_size = config->max_batch_bytes + BODY_SLACK_BYTES;
     /* Its name stands in for a Host that is missing: one that is never allowed. */
     h2o_hostconf_t *host =
@@ -410,13 +388,16 @@ static void *frontend_start(void *ctx, struct reactor *reactor, struct mailbox *
 
     memset(frontend, 0, sizeof(*frontend));
     frontend->shared = shared;
+    frontend->live = live_take(&shared->live);
+    grants_init(&frontend->grants, shared->limits->hash_seed);
     feeds_init(&frontend->feeds);
+    frontend->feeds.watchers_max = (uint32_t)config->max_session_watchers;
     outlets_init(&frontend->outlets);
     frontend->reactor = reactor;
     frontend->mailbox = mailbox;
     frontend->figures = &shared->figures[reactor_number(reactor)];
     atomic_store_explicit(&frontend->figures->cpu, reactor_cpu(reactor), memory_order_relaxed);
-    frontend->accept_pause.fire = on_accept_pause_over;
+    connections_init(frontend);
     frontend->decoder =
         decoder_new(shared->limits, (uint32_t)config->max_batch_commands, config->max_batch_bytes);
     courier_make_key(reactor_cluster(reactor), &frontend->seal);
@@ -455,9 +436,13 @@ static void on_reply(void *ctx, struct request *request)
         return;
     }
     struct exchange *exchange = slots_find(&frontend->exchanges, request->token);
-    if (exchange == NULL || request->kind == REQUEST_CANCEL || request->kind == REQUEST_UNFOLLOW)
+    if (exchange == NULL || request->kind == REQUEST_CANCEL || request->kind == REQUEST_UNFOLLOW) {
         request_free(request);
-    else if (exchange->on_reply != NULL)
+        return;
+    }
+    guard_reply(exchange->grant, request);
+    shares_on_reply(exchange, request);
+    if (exchange->on_reply != NULL)
         exchange->on_reply(exchange, request);
     else if (request->kind == REQUEST_LIST)
         list_on_reply(exchange, request);
@@ -498,6 +483,32 @@ static void finish_writes(struct frontend *frontend)
     h2o_timeout__do_post_callback(frontend->context.loop);
     frontend->in_loop = false;
     frontend->touched = false;
+    connections_settle(frontend);
+}
+
+/* Streams are closed when their grant ends; those who wait get what there is. */
+static void end_waits_without_grant(struct frontend *frontend)
+{
+    for (uint32_t i = 0; i < frontend->exchanges.n; i++) {
+        struct exchange *exchange = slots_at(&frontend->exchanges, i);
+        if (exchange != NULL && exchange->waiting && exchange->grant != NULL &&
+            exchange->grant->ended)
+            exchange_end_wait(exchange);
+    }
+    mcp_expire(frontend);
+}
+
+/* There are newer settings. */
+static void frontend_adopt(struct frontend *frontend)
+{
+    struct live *old = frontend->live;
+
+    frontend->live = live_take(&frontend->shared->live);
+    for (struct connection *c = frontend->connections; c != NULL; c = c->next)
+        c->host_n = 0; /* what was found good was so by the old ones */
+    grants_adopt(frontend, old);
+    end_waits_without_grant(frontend);
+    live_release(old);
 }
 
 static int frontend_work(void *p)
@@ -512,6 +523,9 @@ static int frontend_work(void *p)
     };
     int64_t now_ms = frontend_now_ms(frontend);
 
+    frontend->clock_ns = 0;
+    if (live_outdated(&frontend->shared->live, frontend->live))
+        frontend_adopt(frontend);
     mailbox_drain(frontend->mailbox, &handlers, FRONTEND_DRAIN_MAX);
     finish_writes(frontend);
     timers_run(&frontend->timers, now_ms);
@@ -531,10 +545,12 @@ static int frontend_work(void *p)
 static void run_loop(struct frontend *frontend, int32_t wait_ms)
 {
     frontend->in_loop = true;
+    frontend->clock_ns = 0;
     /* -1: interrupted by a signal, and what is pending has not had its turn. */
     if (h2o_evloop_run(frontend->context.loop, wait_ms) == 0)
         frontend->touched = false;
     frontend->in_loop = false;
+    connections_settle(frontend);
 }
 
 static void frontend_poll(void *p, int max_wait_ms)
@@ -550,8 +566,10 @@ static void stop_accepting(struct frontend *frontend)
 {
     timers_clear(&frontend->timers, &frontend->accept_pause);
     for (unsigned i = 0; i < frontend->listeners_n; i++) {
-        /* Closing a socket resets what is in its backlog: take that first. */
-        while (accept_some(&frontend->listeners[i], FRONTEND_ACCEPT_MAX))
+        /* Closing a socket resets what is in its backlog: take that first. One that was passed to
+         * us is closed here alone. */
+        while (!frontend->listeners[i].passed &&
+               connections_accept(&frontend->listeners[i], CONNECTION_ACCEPT_MAX))
             ;
         timers_clear(&frontend->timers, &frontend->accept_pause);
         h2o_socket_close(frontend->listeners[i].sock);
@@ -569,47 +587,6 @@ static void end_waits(struct frontend *frontend)
     }
 }
 
-/* Nothing of a request has come on this connection. */
-static bool is_silent(const struct connection *connection)
-{
-    int unread = 0;
-    (void)ioctl(h2o_socket_get_fd(connection->sock), FIONREAD, &unread);
-    return unread == 0 && connection->sock->input->size == 0;
-}
-
-/*
- * The next request on an idle connection may be under way: it is waited for, and answered. Then our
- * side is shut first: closed at once, what crosses the FIN would be met with a reset. What comes
- * from then on is not carried out, and who does not close has one more look's time.
- */
-static void close_if_idle(struct connection *connection, int64_t now_ms)
-{
-    int fd = h2o_socket_get_fd(connection->sock);
-
-    if (connection->exchanges != 0) {
-        connection->idle_ms = 0;
-        return;
-    }
-    if (connection->ended) {
-        (void)shutdown(fd, SHUT_RDWR);
-        return;
-    }
-    if (connection->idle_ms == 0)
-        connection->idle_ms = now_ms;
-    int64_t idle_ms = now_ms - connection->idle_ms;
-    if (idle_ms < FRONTEND_IDLE_LINGER_MS ||
-        (idle_ms < FRONTEND_LINGER_MS && !is_silent(connection)))
-        return;
-    connection->ended = true;
-    (void)shutdown(fd, SHUT_WR);
-}
-
-static void close_idle(struct frontend *frontend, int64_t now_ms)
-{
-    for (struct connection *c = frontend->connections; c != NULL; c = c->next)
-        close_if_idle(c, now_ms);
-}
-
 static bool frontend_drained(void *p)
 {
     struct frontend *frontend = p;
@@ -617,7 +594,8 @@ static bool frontend_drained(void *p)
 
     if (frontend->draining_ms == 0) {
         frontend->draining_ms = now_ms;
-        frontend->context.shutdown_requested = 1; /* h2o: no keep-alive for what comes now */
+        /* h2o: no keep-alive for what comes now, and GOAWAY. */
+        h2o_context_request_shutdown(&frontend->context);
         stop_accepting(frontend);
         outlets_drain(frontend);
     }
@@ -625,7 +603,7 @@ static bool frontend_drained(void *p)
         frontend->drain_look_ms = now_ms + DRAIN_LOOK_MS;
         end_waits(frontend);
         mcp_drain(frontend);
-        close_idle(frontend, now_ms);
+        connections_close_idle(frontend, now_ms);
     }
     return frontend->connections == NULL && frontend->outbox.first == NULL &&
            mailbox_outstanding(frontend->mailbox) == 0;
@@ -645,7 +623,8 @@ static void cut_all(struct frontend *frontend)
         run_loop(frontend, 1);
 }
 
-/* h2o keeps a few chunks for each thread and never gives them back. */
+/* h2o keeps a few chunks for each thread and never gives them back. (The buffers of HTTP/2 are out
+ * of reach: they go with the process.) */
 static void free_h2o_spares(void)
 {
     h2o_mem_recycle_t *buffers = &h2o_socket_buffer_prototype.allocator;
@@ -670,9 +649,11 @@ static void frontend_stop(void *p)
     for (unsigned i = 0; i < sizeof(frontend->watched) / sizeof(frontend->watched[0]); i++)
         h2o_socket_close(frontend->watched[i]);
     close(frontend->hangups);
+    connections_free(frontend);
     if (frontend->connections != NULL)
         return; /* h2o still holds them; the process is about to end */
     run_loop(frontend, 0);
+    h2o_timeout_unlink(&frontend->context.http2._graceful_shutdown_timeout);
     h2o_multithread_queue_t *queue = frontend->context.queue;
     h2o_context_dispose(&frontend->context);
     free(queue); /* closed by h2o, but not freed */
@@ -685,10 +666,12 @@ static void frontend_stop(void *p)
     overviews_free(&frontend->overviews);
     composed_free(&frontend->composed);
     slots_free(&frontend->exchanges);
+    grants_free(frontend);
     timers_free(&frontend->timers);
     arena_free(&frontend->scratch);
     buf_free(&frontend->location);
     decoder_free(frontend->decoder);
+    live_release(frontend->live);
     free(frontend);
 }
 

@@ -16,54 +16,76 @@
 #ifndef ATOLL_SERVER_FRONTEND_H
 #define ATOLL_SERVER_FRONTEND_H
 
-#include "server/access.h"
+#include "server/auth/audit.h"
+#include "server/auth/grant.h"
 #include "server/compose.h"
 #include "server/config.h"
+#include "server/connection.h"
 #include "server/decode.h"
 #include "server/h2o.h"
+#include "server/live.h"
 #include "server/mcp/mcp.h"
 #include "server/outbox.h"
 #include "server/outlet.h"
 #include "server/overview.h"
+#include "server/problem.h"
+#include "server/rates.h"
 #include "server/router.h"
 #include "server/seal.h"
 #include "server/slots.h"
 #include "server/socket.h"
-#include "server/watcher.h"
 #include "server/timers.h"
+#include "server/watcher.h"
 #include "shards/cluster.h"
+#include "shards/figures.h"
+#include "shards/health.h"
 
 #include <stdatomic.h>
 
 enum {
-    FRONTEND_DRAIN_MAX = 512,       /* messages of the mailbox in one turn: the rest in the next */
-    FRONTEND_ACCEPT_MAX = 32,       /* connections accepted in one callback: the rest in the next */
-    FRONTEND_ACCEPT_PAUSE_MS = 100, /* after running out of file descriptors */
-    /* h2o has one time for headers and body together, and for idle connections: enough for the
-     * largest batch (16 MiB) at 2.3 Mbit/s. */
-    FRONTEND_REQUEST_TIMEOUT_MS = 60000,
-    FRONTEND_IDLE_LINGER_MS = 300,  /* while draining, for a request that is under way */
-    FRONTEND_LINGER_MS = 1000,      /* the same, for one that has not come whole */
-    FRONTEND_HOST_CACHE_BYTES = 64, /* a Host found good, kept by its connection */
+    FRONTEND_DRAIN_MAX = 512, /* messages of the mailbox in one turn: the rest in the next */
+};
+
+/* As struct histogram (shards/figures.h), of a frontend. */
+struct figure_histogram {
+    _Atomic uint64_t counts[HISTOGRAM_BUCKETS], sum;
 };
 
 /* Figures of one frontend: written by it alone, read by all (status.c). */
 struct frontend_figures {
     _Alignas(64) _Atomic int cpu;
-    _Atomic uint64_t connections, accepted, refused; /* refused: above --max-connections */
-    _Atomic uint64_t requests, answers[6];           /* by class of status; [0] unused */
+    /* refused: above --max-connections; crowding: above --max-connections-per-address; shed:
+     * closed because there were no file descriptors */
+    _Atomic uint64_t connections, accepted, refused, crowding, shed;
+    _Atomic uint64_t malformed, slow;               /* requests that connection.c refused */
+    _Atomic uint64_t handshakes, handshakes_failed; /* of TLS */
+    _Atomic uint64_t h2_floods;                     /* connections closed by h2.c */
+    _Atomic uint64_t requests, answers[6];          /* by class of status; [0] unused */
     _Atomic uint64_t streams, sockets, waiting;
-    _Atomic uint64_t mcp_streams; /* event streams of the MCP face, those that wait included */
+    _Atomic uint64_t mcp_streams;    /* event streams of the MCP face, those that wait included */
     _Atomic uint64_t streams_merged; /* merged patches told to slow watchers */
     _Atomic uint64_t streams_reset;  /* times that one was too slow, and began anew */
     _Atomic uint64_t streams_cut;    /* streams and answers closed for not being read */
     _Atomic uint64_t watching[DATADIR_SHARDS_MAX]; /* streams, by shard of their session */
+    _Atomic uint64_t routes[ROUTE_COUNT][6];       /* answers by route and class of status */
+    _Atomic uint64_t problems[PROBLEM_ERROR_COUNT];
+    _Atomic uint64_t tokens_refused[TOKEN_ERRORS]; /* by enum token_error; [0] unused */
+    _Atomic uint64_t rate_limited[RATES_KINDS];
+    _Atomic uint64_t answer_bytes;      /* bodies of answers; not what streams tell */
+    struct figure_histogram answer_us;  /* from a request's arrival to its answer; not of waits */
+    struct figure_histogram lag_frames; /* how far behind a watcher was when it was told more */
 };
 
 static inline void figure_add(_Atomic uint64_t *figure, int64_t n)
 {
     uint64_t old = atomic_load_explicit(figure, memory_order_relaxed);
     atomic_store_explicit(figure, old + (uint64_t)n, memory_order_relaxed);
+}
+
+static inline void figure_observe(struct figure_histogram *histogram, uint64_t value)
+{
+    figure_add(&histogram->counts[histogram_bucket(value)], 1);
+    figure_add(&histogram->sum, (int64_t)value);
 }
 
 static inline uint64_t figure_read(const _Atomic uint64_t *figure)
@@ -75,50 +97,43 @@ static inline uint64_t figure_read(const _Atomic uint64_t *figure)
 struct frontend_shared {
     const struct config *config;
     const struct core_limits *limits;
-    struct access access;
+    struct live_cell live;
+    struct rates *rates;
+    atomic_bool leaving; /* about to drain (--drain-delay): serving, but not ready */
+    struct tickets *tickets;
     int64_t started_ms; /* monotonic */
+    int64_t started_wall_ms;
     char start[OVERVIEW_START_BYTES + 1]; /* names this life of the process */
     /* Bound, not yet listening: listeners[reactor * listeners_n + i]; -1 once it is taken over. */
     int *listeners;
     unsigned listeners_n;
     unsigned frontends;
     struct frontend_figures *figures; /* by frontend */
+    struct health_cell *accepting;    /* the same: health.c */
     atomic_uint connections;          /* of the process */
-};
-
-/* One accepted connection; the h2o socket's on_close frees it. */
-struct connection {
-    struct frontend *frontend;
-    h2o_socket_t *sock;
-    struct connection *previous, *next;
-    unsigned exchanges; /* open ones: 0 or 1 in HTTP/1 */
-    int64_t idle_ms;    /* draining: since when it has been seen idle; 0: not yet */
-    bool ended;         /* draining: our side is shut, a FIN is out */
-    bool local;         /* a Unix socket */
-    uint8_t host_n;
-    uint16_t mcp_session_n;
-    char *mcp_session; /* an Mcp-Session-Id that was found good, as its requests come in rows */
-    char host[FRONTEND_HOST_CACHE_BYTES];
+    struct connection_counts *counts; /* of them by address; NULL: not counted */
 };
 
 struct frontend {
     struct frontend_shared *shared;
     struct frontend_figures *figures; /* own */
+    struct live *live;                /* the settings in force here; changes between turns alone */
     struct reactor *reactor;
     struct mailbox *mailbox;
     h2o_globalconf_t globalconf;
     h2o_context_t context;
     h2o_accept_ctx_t accept;
-    struct listener {
-        struct frontend *frontend;
-        h2o_socket_t *sock;
-        bool local; /* a Unix socket */
-    } listeners[CONFIG_LIST_MAX];
+    struct listener listeners[CONFIG_LIST_MAX];
     unsigned listeners_n;
     h2o_socket_t *watched[3]; /* wake-up, io, hang-ups */
     int hangups;              /* epoll set of the fds whose end must be noticed: hangup.c */
     struct connection *connections;
+    struct connection *fed;            /* the one whose bytes h2o is being given */
+    LIST_HEAD(, connection) unsettled; /* whose exchange is over */
+    int spare_fd;                      /* to close who comes when there are no others */
     struct slots exchanges;
+    struct grants grants;
+    struct audit audit;
     struct timers timers;
     struct timer accept_pause;
     struct arena scratch; /* of the request being handled */
@@ -132,15 +147,29 @@ struct frontend {
     struct mcp_face mcp;
     struct composed composed; /* scratch */
     struct outbox outbox;
-    uint64_t ids;          /* counter of ids made: newid.c */
-    int64_t draining_ms;   /* since when; 0: not draining */
-    int64_t drain_look_ms; /* when to look at what is open again */
-    bool in_loop;          /* h2o's loop is running */
-    bool touched;          /* sockets were used outside of it: give it a turn before sleeping */
+    uint64_t ids;            /* counter of ids made: newid.c */
+    int64_t draining_ms;     /* since when; 0: not draining */
+    int64_t drain_look_ms;   /* when to look at what is open again */
+    uint64_t requests_named; /* counter of ids that were made for the log */
+    uint64_t clock_ns;       /* 0: not read yet: frontend_clock_ns */
+    bool in_loop;            /* h2o's loop is running */
+    bool touched;            /* sockets were used outside of it: give it a turn before sleeping */
 };
 
 /* What the reactor runs; its ctx is the struct frontend_shared. */
 extern const struct reactor_frontend_ops frontend_ops;
+
+/* --node-tag; empty: there is none. */
+struct str frontend_node_tag(const struct frontend *frontend);
+
+/* Monotonic, read once where it is asked for between two points at which time may have gone by: a
+ * turn's work, and each run of the loop. For figures. */
+static inline uint64_t frontend_clock_ns(struct frontend *frontend)
+{
+    if (frontend->clock_ns == 0)
+        frontend->clock_ns = (uint64_t)outlet_clock_ns();
+    return frontend->clock_ns;
+}
 
 static inline int64_t frontend_now_ms(const struct frontend *frontend)
 {

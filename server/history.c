@@ -1,4 +1,5 @@
 #include "server/history.h"
+#include "server/auth/guard.h"
 
 #include "server/at.h"
 #include "server/rest.h"
@@ -27,7 +28,7 @@ static int read_fork(struct exchange *exchange, const struct call *call, struct 
                      struct core_refusal *why)
 {
     struct frontend *frontend = exchange->frontend;
-    int rc = rest_take_key(call, request, why);
+    int rc = rest_take_key(exchange, call, request, why);
 
     if (rc != 0)
         return rc;
@@ -38,7 +39,7 @@ static int read_fork(struct exchange *exchange, const struct call *call, struct 
     if (request->session.p == NULL)
         request->session = rest_new_id(frontend, request);
     request->key = (struct str){0}; /* it has done its work: the id is what makes a retry safe */
-    return 0;
+    return rest_check_node(frontend, request->session, "", why);
 }
 
 static int read_import(const struct call *call, struct request *request, struct core_refusal *why)

@@ -115,11 +115,9 @@ static int bind_unix(struct address *address)
     return -1;
 }
 
-static int bind_all_unix(struct address *address, int *fds, unsigned reactors, unsigned stride)
+/* One socket for all reactors. */
+static int share(int *fds, unsigned reactors, unsigned stride)
 {
-    fds[0] = bind_unix(address);
-    if (fds[0] < 0)
-        return -errno;
     for (unsigned i = 1; i < reactors; i++) {
         fds[i * stride] = fcntl(fds[0], F_DUPFD_CLOEXEC, 0);
         if (fds[i * stride] < 0)
@@ -128,32 +126,60 @@ static int bind_all_unix(struct address *address, int *fds, unsigned reactors, u
     return 0;
 }
 
+static int bind_all_unix(struct address *address, int *fds, unsigned reactors, unsigned stride)
+{
+    fds[0] = bind_unix(address);
+    return fds[0] < 0 ? -errno : share(fds, reactors, stride);
+}
+
+/* ---- sockets that were passed to us */
+
+static int use_passed(struct service_sockets *passed, const char *name, struct address *address,
+                      unsigned i, struct listen_sockets *sockets)
+{
+    int *fds = sockets->fds + i;
+
+    fds[0] = service_find_socket(passed, name);
+    if (fds[0] < 0)
+        return -ENOENT;
+    address->size = sizeof(address->storage);
+    if (getsockname(fds[0], sockaddr_of(address), &address->size) != 0)
+        return -errno;
+    sockets->passed[sockets->passed_n++].storage = address->storage;
+    return share(fds, sockets->reactors, sockets->n);
+}
+
 /* ---- all of them */
 
-static void write_url(struct address *address, char *url, size_t size)
+static void write_url(struct address *address, bool tls, char *url, size_t size)
 {
+    const char *scheme = tls ? "https" : "http";
     char text[INET6_ADDRSTRLEN];
     if (address->storage.ss_family == AF_UNIX) {
         snprintf(url, size, "unix:%s", ((struct sockaddr_un *)&address->storage)->sun_path);
     } else if (address->storage.ss_family == AF_INET) {
         inet_ntop(AF_INET, &((struct sockaddr_in *)&address->storage)->sin_addr, text,
                   sizeof(text));
-        snprintf(url, size, "http://%s:%u", text, ntohs(port_of(address)));
+        snprintf(url, size, "%s://%s:%u", scheme, text, ntohs(port_of(address)));
     } else {
         inet_ntop(AF_INET6, &((struct sockaddr_in6 *)&address->storage)->sin6_addr, text,
                   sizeof(text));
-        snprintf(url, size, "http://[%s]:%u", text, ntohs(port_of(address)));
+        snprintf(url, size, "%s://[%s]:%u", scheme, text, ntohs(port_of(address)));
     }
 }
 
-static int bind_address(const char *text, unsigned i, struct listen_sockets *sockets)
+static int bind_address(const char *text, unsigned i, struct service_sockets *passed,
+                        struct listen_sockets *sockets)
 {
     struct address address;
+    const char *name = config_listen_passed(text);
     int rc = config_parse_listen(text, &address.storage, &address.size);
 
     if (rc != 0)
         return rc;
-    if (address.storage.ss_family == AF_UNIX) {
+    if (name != NULL) {
+        rc = use_passed(passed, name, &address, i, sockets);
+    } else if (address.storage.ss_family == AF_UNIX) {
         rc = bind_all_unix(&address, sockets->fds + i, sockets->reactors, sockets->n);
         if (rc == 0)
             strcpy(sockets->unix_paths[i], ((struct sockaddr_un *)&address.storage)->sun_path);
@@ -161,12 +187,44 @@ static int bind_address(const char *text, unsigned i, struct listen_sockets *soc
         rc = bind_all_tcp(&address, sockets->fds + i, sockets->reactors, sockets->n);
     }
     if (rc == 0 && i == 0)
-        write_url(&address, sockets->url, sizeof(sockets->url));
+        write_url(&address, config_listen_is_tls(text), sockets->url, sizeof(sockets->url));
     return rc;
 }
 
-int listen_bind(const struct config *config, unsigned reactors, struct listen_sockets *sockets,
-                char *error, size_t error_size)
+static void write_failure(const char *text, int rc, char *error, size_t error_size)
+{
+    const char *name = config_listen_passed(text);
+
+    if (rc == -ENOENT && name != NULL)
+        snprintf(error, error_size,
+                 "cannot listen on %s: no (further) socket of the name \"%s\" was passed here by a "
+                 "service manager",
+                 text, name);
+    else
+        snprintf(error, error_size, "cannot listen on %s: %s", text, strerror(-rc));
+}
+
+/* Nobody would answer those who connect to it. */
+static int refuse_left_over(const struct service_sockets *passed, char *error, size_t error_size)
+{
+    const char *name = service_left_over(passed);
+
+    if (name == NULL)
+        return 0;
+    snprintf(error, error_size, "the socket \"%s\" was passed here, and no --listen fd:%s wants it",
+             name, name);
+    return -EINVAL;
+}
+
+static void give_up(struct listen_sockets *sockets)
+{
+    listen_unlink(sockets);
+    listen_close(sockets);
+    listen_free(sockets);
+}
+
+int listen_bind(const struct config *config, unsigned reactors, struct service_sockets *passed,
+                struct listen_sockets *sockets, char *error, size_t error_size)
 {
     *sockets = (struct listen_sockets){.n = (unsigned)config->listen.count, .reactors = reactors};
     size_t fds_n = (size_t)sockets->n * reactors;
@@ -176,17 +234,17 @@ int listen_bind(const struct config *config, unsigned reactors, struct listen_so
     sockets->unix_paths = mem_alloc(sockets->n * sizeof(*sockets->unix_paths));
     memset(sockets->unix_paths, 0, sockets->n * sizeof(*sockets->unix_paths));
     for (unsigned i = 0; i < sockets->n; i++) {
-        int rc = bind_address(config->listen.items[i], i, sockets);
+        int rc = bind_address(config->listen.items[i], i, passed, sockets);
         if (rc == 0)
             continue;
-        snprintf(error, error_size, "cannot listen on %s: %s", config->listen.items[i],
-                 strerror(-rc));
-        listen_unlink(sockets);
-        listen_close(sockets);
-        listen_free(sockets);
+        write_failure(config->listen.items[i], rc, error, error_size);
+        give_up(sockets);
         return rc;
     }
-    return 0;
+    int rc = refuse_left_over(passed, error, error_size);
+    if (rc != 0)
+        give_up(sockets);
+    return rc;
 }
 
 void listen_close(struct listen_sockets *sockets)

@@ -1,5 +1,6 @@
 #include "server/many.h"
 
+#include "server/auth/guard.h"
 #include "server/call.h"
 #include "server/outlet.h"
 #include "server/overview.h"
@@ -312,8 +313,10 @@ static bool member_open(struct member *member)
 {
     struct many *many = member->many;
     unsigned shard = mailbox_shard_of(many->frontend->mailbox, member_id(member));
-    struct watcher_wish wish = {
-        .session = member_id(member), .form = many->form, .framing = FRAMING_SSE_MANY};
+    struct watcher_wish wish = {.session = member_id(member),
+                                .form = many->form,
+                                .framing = FRAMING_SSE_MANY,
+                                .redaction = guard_redaction(many->wish.grant)};
     wish.has_known = overview_since(many->overview, shard, &wish.known);
     if (!watcher_open(&member->watcher, many->frontend, &wish, &watcher_ops, member))
         return false;
@@ -355,10 +358,25 @@ static struct member *join(struct many *many, struct str id)
     return NULL;
 }
 
+/* One that the caller may not see, whether it is there or not. */
+static void refuse_unseen(struct many *many, struct str id, unsigned error,
+                          const struct core_refusal *why)
+{
+    struct member *member = member_find(many, id);
+    member_refuse(member != NULL ? member : member_make(many, id), error, why);
+}
+
 static void join_wished(struct many *many)
 {
     for (uint32_t i = 0; i < many->wish.sessions_n; i++) {
-        struct member *member = join(many, many->wish.sessions[i]);
+        struct str id = many->wish.sessions[i];
+        struct core_refusal why;
+        int rc = guard_session(many->wish.grant, AUTH_READ, id, &why);
+        struct member *member = NULL;
+        if (rc != 0)
+            refuse_unseen(many, id, (unsigned)rc, &why);
+        else
+            member = join(many, id);
         if (member != NULL)
             member->wished = true;
     }
@@ -607,7 +625,7 @@ static struct str copy(struct many *many, struct str text)
 }
 
 /* The wish outlives the call. */
-static void take_wish(struct many *many, const struct call *call)
+static void take_wish(struct many *many, struct grant *grant, const struct call *call)
 {
     const struct query *query = &call->query;
     struct request_label_filter *labels =
@@ -627,6 +645,7 @@ static void take_wish(struct many *many, const struct call *call)
         .labels_n = query->labels_n,
         .sessions = sessions,
         .sessions_n = query->sessions_n,
+        .grant = grant,
         .form = many->form,
         .last_id = copy(many, call->headers.last_event_id.n != 0 ? call->headers.last_event_id
                                                                  : query->last_event_id),
@@ -638,10 +657,17 @@ static void take_wish(struct many *many, const struct call *call)
 void many_open(struct exchange *exchange, const struct call *call)
 {
     struct many *many = mem_alloc(sizeof(*many));
+    struct core_refusal why;
     *many = (struct many){.frontend = exchange->frontend, .retry.fire = on_retry};
     TAILQ_INIT(&many->ready);
     TAILQ_INIT(&many->joining);
-    take_wish(many, call);
+    take_wish(many, exchange->grant, call);
+    int rc = overview_check(&many->wish, &why);
+    if (rc != 0) {
+        many_free(many);
+        exchange_refuse(exchange, (unsigned)rc, &why);
+        return;
+    }
     stream_set_head(exchange, false);
     outlet_take(exchange, &outlet_ops, many);
 }

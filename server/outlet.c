@@ -1,7 +1,9 @@
 #include "server/outlet.h"
+#include "server/auth/grant.h"
 
 #include "server/exchange.h"
 #include "server/gzip.h"
+#include "server/outlet_h2.h"
 
 #include <errno.h>
 #include <linux/sockios.h>
@@ -23,6 +25,11 @@ static int outlet_fd(const struct outlet *outlet)
     return h2o_socket_get_fd(outlet->sock);
 }
 
+static SSL *ssl_of(const struct outlet *outlet)
+{
+    return outlet->connection->ssl;
+}
+
 /* ---- closing: whoever calls an owner holds the outlet meanwhile */
 
 static void release_pieces(struct outlet *outlet)
@@ -38,12 +45,12 @@ static void release_pieces(struct outlet *outlet)
 static void destroy(struct outlet *outlet)
 {
     struct frontend *frontend = outlet->frontend;
-    struct connection *connection = outlet->sock->on_close.data;
 
     outlet->ops->closed(outlet->owner, outlet->why);
     if (outlet->is_ready)
         TAILQ_REMOVE(&frontend->outlets.ready, outlet, ready);
     timers_clear(&frontend->timers, &outlet->timer);
+    grant_unbind(outlet);
     if (outlet->previous != NULL)
         outlet->previous->next = outlet->next;
     else
@@ -51,8 +58,12 @@ static void destroy(struct outlet *outlet)
     if (outlet->next != NULL)
         outlet->next->previous = outlet->previous;
     frontend->outlets.n--;
-    connection->exchanges--;
-    h2o_socket_close(outlet->sock);
+    if (outlet->h2 != NULL) {
+        outlet_h2_leave(outlet);
+    } else {
+        outlet->connection->exchanges--;
+        h2o_socket_close(outlet->sock);
+    }
     release_pieces(outlet);
     free(outlet->gzip);
     free(outlet);
@@ -97,13 +108,15 @@ static int kernel_backlog(const struct outlet *outlet)
 
 bool outlet_behind(const struct outlet *outlet)
 {
-    return outlet->writing || kernel_backlog(outlet) != 0;
+    return outlet->writing || (outlet->h2 == NULL && kernel_backlog(outlet) != 0);
 }
 
 uint64_t outlet_taken(const struct outlet *outlet)
 {
     struct tcp_info info;
     socklen_t n = sizeof(info);
+    if (outlet->h2 != NULL)
+        return outlet_h2_taken(outlet);
     if (getsockopt(outlet_fd(outlet), IPPROTO_TCP, TCP_INFO, &info, &n) == 0 &&
         n > offsetof(struct tcp_info, tcpi_bytes_acked))
         return info.tcpi_bytes_acked;
@@ -113,7 +126,7 @@ uint64_t outlet_taken(const struct outlet *outlet)
 static int64_t pause_ms(const struct outlet *outlet)
 {
     const struct config *config = outlet->frontend->shared->config;
-    if (outlet->fin)
+    if (outlet->fin && outlet->h2 == NULL)
         return OUTLET_LINGER_MS;
     return (int64_t)(outlet->writing ? config->write_timeout_ms : config->heartbeat_ms);
 }
@@ -134,7 +147,7 @@ static void on_timer(struct timer *timer)
         set_timer(outlet);
         return;
     }
-    if (outlet->fin) {
+    if (outlet->fin && outlet->h2 == NULL) {
         close_for(outlet, OUTLET_ENDED);
         return;
     }
@@ -174,6 +187,8 @@ static void add_chunk(struct outlet *outlet, struct chunk *chunk)
 
 static void read_or_not(struct outlet *outlet)
 {
+    if (outlet->h2 != NULL)
+        return;
     if (outlet->paused)
         h2o_socket_read_stop(outlet->sock);
     else
@@ -183,9 +198,8 @@ static void read_or_not(struct outlet *outlet)
 /* What is read is said again because h2o looks at what to poll a socket for only where something
  * was said: it goes on polling for a write that was begun outside of its loop and done at once, and
  * asserts that there is one when the next EPOLLOUT comes. */
-static void on_written(h2o_socket_t *sock, const char *error)
+void outlet_written(struct outlet *outlet, const char *error)
 {
-    struct outlet *outlet = sock->data;
     outlet->writing = false;
     outlet->sent += outlet->later;
     read_or_not(outlet);
@@ -198,12 +212,24 @@ static void on_written(h2o_socket_t *sock, const char *error)
     outlet_wake(outlet);
 }
 
+static void on_written(h2o_socket_t *sock, const char *error)
+{
+    outlet_written(sock->data, error);
+}
+
 /* Our end is said; what is left is to hear the client's. */
 static void say_end(struct outlet *outlet)
 {
     outlet->fin = true;
     outlet->sent_ms = frontend_now_ms(outlet->frontend);
+    outlet->writing = outlet->h2 != NULL;
     set_timer(outlet);
+    if (outlet->h2 != NULL) {
+        outlet_h2_end(outlet);
+        return;
+    }
+    if (ssl_of(outlet) != NULL)
+        tls_say_end(ssl_of(outlet), outlet_fd(outlet));
     (void)shutdown(outlet_fd(outlet), SHUT_WR);
     outlet_pause(outlet, false);
 }
@@ -225,10 +251,13 @@ static unsigned parts_left(const struct outlet *outlet, size_t max, struct iovec
     return n;
 }
 
-/* What the kernel takes at once goes to it without h2o. False: the socket has failed. */
+/* What the kernel takes at once goes to it without h2o, which is needed for TLS alone (and HTTP/2
+ * is spoken over TLS). False: the socket has failed. */
 static bool send_now(struct outlet *outlet)
 {
     struct iovec parts[PIECES_MAX];
+    if (ssl_of(outlet) != NULL)
+        return true;
     struct msghdr message = {.msg_iov = parts, .msg_iovlen = parts_left(outlet, SIZE_MAX, parts)};
     ssize_t n = sendmsg(outlet_fd(outlet), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n < 0)
@@ -253,7 +282,10 @@ static void send_later(struct outlet *outlet)
     set_timer(outlet);
     if (!outlet->frontend->in_loop)
         outlet->frontend->touched = true;
-    h2o_socket_write(outlet->sock, later, n, on_written);
+    if (outlet->h2 != NULL)
+        outlet_h2_write(outlet, later, n);
+    else
+        h2o_socket_write(outlet->sock, later, n, on_written);
 }
 
 static void write_pieces(struct outlet *outlet)
@@ -354,6 +386,14 @@ bool outlets_work(struct frontend *frontend)
     return !TAILQ_EMPTY(&outlets->ready);
 }
 
+void outlet_expire(struct outlet *outlet)
+{
+    hold(outlet);
+    if (!outlet->ending && outlet->open)
+        (outlet->ops->expired != NULL ? outlet->ops->expired : outlet->ops->drain)(outlet->owner);
+    let_go(outlet);
+}
+
 void outlets_drain(struct frontend *frontend)
 {
     for (struct outlet *outlet = frontend->outlets.first, *next; outlet != NULL; outlet = next) {
@@ -406,13 +446,11 @@ void outlet_pause(struct outlet *outlet, bool paused)
 
 /* ---- opening */
 
-static void open(struct outlet *outlet, h2o_socket_t *sock, size_t request_bytes)
+static void open(struct outlet *outlet)
 {
     struct frontend *frontend = outlet->frontend;
-    struct connection *connection = sock->on_close.data;
 
-    connection->exchanges++;
-    outlet->sock = sock;
+    outlet->open = true;
     outlet->next = frontend->outlets.first;
     if (outlet->next != NULL)
         outlet->next->previous = outlet;
@@ -421,35 +459,68 @@ static void open(struct outlet *outlet, h2o_socket_t *sock, size_t request_bytes
     outlet->sent_ms = frontend_now_ms(frontend);
     outlet->timer.fire = on_timer;
     set_timer(outlet);
-    sock->data = outlet;
-    h2o_buffer_consume(&sock->input, request_bytes);
     hold(outlet);
     outlet->ops->opened(outlet->owner, outlet);
     if (!outlet->closing) {
-        take_input(outlet); /* what came behind the request */
+        if (outlet->sock != NULL)
+            take_input(outlet); /* what came behind the request */
         read_or_not(outlet);
         outlet_wake(outlet);
         if (frontend->draining_ms != 0 && !outlet->ending)
             outlet->ops->drain(outlet->owner);
+        if (outlet->grant != NULL && grant_is_over(outlet->grant))
+            outlet_expire(outlet);
     }
     let_go(outlet);
+}
+
+void outlet_begun(struct outlet *outlet)
+{
+    open(outlet);
+}
+
+/* The client has gone before. */
+static void give_up(struct outlet *outlet)
+{
+    outlet->ops->opened(outlet->owner, NULL);
+    grant_unbind(outlet);
+    free(outlet);
+}
+
+void outlet_lost(struct outlet *outlet)
+{
+    if (outlet->open)
+        close_for(outlet, outlet->fin ? OUTLET_ENDED : OUTLET_GONE);
+    else
+        give_up(outlet);
 }
 
 static void on_upgraded(void *p, h2o_socket_t *sock, size_t request_bytes)
 {
     struct outlet *outlet = p;
-    if (sock != NULL) {
-        open(outlet, sock, request_bytes);
+    if (sock == NULL) {
+        give_up(outlet);
         return;
     }
-    outlet->ops->opened(outlet->owner, NULL);
-    free(outlet);
+    outlet->sock = sock;
+    outlet->connection->exchanges++;
+    h2o_buffer_consume(&sock->input, request_bytes);
+    connection_leave(outlet->connection);
+    sock->data = outlet;
+    open(outlet);
 }
 
 void outlet_take(struct exchange *exchange, const struct outlet_ops *ops, void *owner)
 {
     struct outlet *outlet = mem_alloc(sizeof(*outlet));
-    *outlet = (struct outlet){.frontend = exchange->frontend, .ops = ops, .owner = owner};
+    *outlet = (struct outlet){.frontend = exchange->frontend,
+                              .connection = exchange->connection,
+                              .ops = ops,
+                              .owner = owner};
+    grant_bind(exchange->grant, outlet);
     exchange_give_away(exchange);
-    h2o_http1_upgrade(exchange->req, NULL, 0, on_upgraded, outlet);
+    if (exchange_is_http2(exchange))
+        outlet_h2_begin(outlet, exchange);
+    else
+        h2o_http1_upgrade(exchange->req, NULL, 0, on_upgraded, outlet);
 }

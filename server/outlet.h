@@ -7,6 +7,9 @@
  * the kernel is being given, and that is shared text. What waits for a slow reader is the
  * owner's: a place in a feed.
  *
+ * Over HTTP/2 an outlet is a stream of a connection that it shares (outlet_h2.h); nothing is heard
+ * from its client.
+ *
  * Normal path: outlet_take -> opened -> (outlet_wake -> fill -> outlet_push …)* -> outlet_end.
  * Outlets that were woken are filled in turn, FIFO, in slices of OUTLET_SLICE_NS a turn: a thousand
  * watchers of one session hold up nobody's command for longer.
@@ -57,6 +60,9 @@ struct outlet_ops {
     void (*quiet)(void *owner);
     /* The server is about to stop: say so and outlet_end. */
     void (*drain)(void *owner);
+    /* The token that it was opened with is no longer good: say so and outlet_end. NULL: as
+     * drain. */
+    void (*expired)(void *owner);
     /* The last call; the owner frees itself. */
     void (*closed)(void *owner, enum outlet_end why);
 };
@@ -70,7 +76,9 @@ struct outlet {
     struct frontend *frontend;
     const struct outlet_ops *ops;
     void *owner;
-    h2o_socket_t *sock;
+    struct connection *connection;
+    h2o_socket_t *sock;             /* NULL: HTTP/2, or not opened */
+    struct outlet_h2 *h2;           /* NULL: not HTTP/2 */
     struct outlet *previous, *next; /* all of a frontend's */
     TAILQ_ENTRY(outlet) ready;
     struct outlet_piece *pieces; /* being written; NULL: none */
@@ -80,15 +88,18 @@ struct outlet {
     int64_t sent_ms;    /* when the last write began */
     uint64_t taken;     /* bytes that the client had taken when it was last looked at */
     struct timer timer;
-    struct gzip *gzip; /* own; NULL: texts go out as they are */
-    bool is_ready;     /* in that list */
-    bool writing;      /* the socket has the pieces */
-    bool ending;       /* FIN behind what is being written */
-    bool fin;          /* it is out */
-    bool paused;       /* nothing is read */
-    bool closing;      /* to be closed when the calls that it is in have returned */
-    uint8_t why;       /* closing: enum outlet_end */
-    uint16_t busy;     /* depth of those calls */
+    struct gzip *gzip;   /* own; NULL: texts go out as they are */
+    struct grant *grant; /* of the request; NULL: there are no keys */
+    LIST_ENTRY(outlet) of_grant;
+    bool is_ready; /* in that list */
+    bool writing;  /* the socket has the pieces */
+    bool open;     /* `opened` was called */
+    bool ending;   /* FIN behind what is being written */
+    bool fin;      /* it is out */
+    bool paused;   /* nothing is read */
+    bool closing;  /* to be closed when the calls that it is in have returned */
+    uint8_t why;   /* closing: enum outlet_end */
+    uint16_t busy; /* depth of those calls */
 };
 
 /* A frontend's outlets. */
@@ -122,6 +133,8 @@ void outlet_cut(struct outlet *outlet);
 bool outlet_behind(const struct outlet *outlet);
 /* A count that grows with what the client takes, or at least changes with it. */
 uint64_t outlet_taken(const struct outlet *outlet);
+/* Its grant has ended. */
+void outlet_expire(struct outlet *outlet);
 /* Stops reading from the client, or goes on. */
 void outlet_pause(struct outlet *outlet, bool paused);
 

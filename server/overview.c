@@ -1,8 +1,10 @@
 #include "server/overview.h"
 
+#include "server/auth/guard.h"
 #include "server/framing.h"
 #include "server/frontend.h"
 #include "server/outlet.h"
+#include "server/redact.h"
 
 #include <stdlib.h>
 #include <sys/random.h>
@@ -36,6 +38,7 @@ struct overview {
     uint32_t labels_n;
     struct str *sessions; /* ascending, each once */
     uint32_t sessions_n;
+    struct grant *grant;
     bool whole;
     enum watcher_framing framing;
     uint64_t hash; /* of what is wanted */
@@ -202,6 +205,11 @@ static void ask(struct overview *overview, unsigned shard)
     if (source->asked || source->idle || source->reply != NULL)
         return;
     struct request *request = question_for(overview, shard);
+    struct core_refusal why;
+    if (guard_request(overview->grant, request, &why) != 0) {
+        request_free(request); /* the grant has ended, and so does whoever looks on */
+        return;
+    }
     if (mailbox_send_to(overview->frontend->mailbox, request, shard) == 0) {
         source->asked = true;
     } else {
@@ -292,6 +300,15 @@ static uint64_t hash_more(uint64_t hash, struct str text)
     return XXH3_64bits_withSeed(text.p, text.n, hash + (text.p != NULL ? 1 : 2));
 }
 
+/* Of what may be seen: a place among these sessions, and with this hidden, is none among others. */
+static uint64_t hash_grant(uint64_t hash, const struct grant *grant)
+{
+    const struct redaction *redaction = guard_redaction(grant);
+    for (unsigned i = 0; grant != NULL && !grant->all_sessions && i < grant->claims.sessions_n; i++)
+        hash = hash_more(hash, grant->claims.sessions[i]);
+    return redaction != NULL ? hash + redaction_hash(redaction) : hash;
+}
+
 static void take_wish(struct overview *overview, const struct overview_wish *wish)
 {
     uint64_t hash = wish->form;
@@ -306,7 +323,20 @@ static void take_wish(struct overview *overview, const struct overview_wish *wis
     }
     overview->sessions = ids;
     overview->sessions_n = wish->sessions_n;
-    overview->hash = hash;
+    overview->grant = grant_hold(wish->grant);
+    overview->hash = hash_grant(hash, wish->grant);
+}
+
+int overview_check(const struct overview_wish *wish, struct core_refusal *why)
+{
+    struct request *request = request_new();
+    request->kind = REQUEST_CHANGES;
+    request->labels_n = wish->labels_n;
+    if (wish->labels_n != 0)
+        request->labels = copy_labels(&request->arena, wish->labels, wish->labels_n);
+    int rc = guard_request(wish->grant, request, why);
+    request_free(request);
+    return rc;
 }
 
 struct overview *overview_open(struct frontend *frontend, const struct overview_wish *wish,
@@ -349,6 +379,7 @@ void overview_close(struct overview *overview)
         if (overview->sources[i].asked && !overview->sources[i].discard)
             cancel(overview, i);
     }
+    grant_release(overview->grant);
     arena_free(&overview->arena);
     buf_free(&overview->object);
     free(overview);
@@ -442,12 +473,21 @@ static enum overview_event next_reset(struct overview *overview, struct overview
     return OVERVIEW_RESET;
 }
 
+static struct str redacted(struct overview *overview, struct str object)
+{
+    overview->object.n = 0;
+    redact_summary(guard_redaction(overview->grant), object, &overview->object);
+    return buf_str(&overview->object);
+}
+
 static enum overview_event next_change(struct overview *overview, struct source *source,
                                        struct overview_item *item)
 {
     const struct request *reply = source->reply;
     const struct request_change *change = &reply->changes[source->told++];
     item->object = (struct str){reply->body.p + change->offset, change->size};
+    if (guard_redaction(overview->grant) != NULL)
+        item->object = redacted(overview, item->object);
     item->session = change->session;
     item->epoch = change->epoch;
     item->shard = (uint16_t)(source - overview->sources);

@@ -41,6 +41,7 @@ enum {
     OVERVIEW_ID_BYTES = OVERVIEW_START_BYTES + 1 + OVERVIEW_VIEW_BYTES + 21 * DATADIR_SHARDS_MAX,
 };
 
+struct grant;
 struct overview;
 
 struct overview_ops {
@@ -54,13 +55,17 @@ struct overview_wish {
     uint32_t labels_n;
     const struct str *sessions; /* … and only these (with n != 0): ascending, each once */
     uint32_t sessions_n;
+    struct grant *grant; /* of who watches, NULL: there are no keys. Held as long as it is open */
     unsigned form;      /* of what is told instead of summaries (enum request_wants); 0: they are */
     struct str last_id; /* n == 0: none */
     bool whole;         /* with last_id: tells every session all the same, and then what changed */
     enum watcher_framing framing; /* FRAMING_SSE_MANY or FRAMING_WS_MANY */
 };
 
-/* Never refused: what cannot be asked now is asked later. `ready` comes after the call. */
+/* 0, or an error: why the grant does not allow to watch this. */
+int overview_check(const struct overview_wish *wish, struct core_refusal *why);
+/* Never refused, once it was checked: what cannot be asked now is asked later. `ready` comes after
+ * the call. */
 struct overview *overview_open(struct frontend *frontend, const struct overview_wish *wish,
                                const struct overview_ops *ops, void *owner);
 void *overview_owner(const struct overview *overview);

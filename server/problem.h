@@ -15,9 +15,13 @@
     X(UNKNOWN_ROUTE, 404, "unknown-route", "Unknown route")                                        \
     X(METHOD_NOT_ALLOWED, 405, "method-not-allowed", "Method not allowed")                         \
     X(NOT_ACCEPTABLE, 406, "not-acceptable", "Not acceptable")                                     \
+    X(UNAUTHORIZED, 401, "unauthorized", "Unauthorized")                                           \
     X(FORBIDDEN_HOST, 403, "forbidden-host", "Host not allowed")                                   \
     X(FORBIDDEN_ORIGIN, 403, "forbidden-origin", "Origin not allowed")                             \
+    X(REQUEST_TIMEOUT, 408, "request-timeout", "Request timeout")                                  \
     X(UNSUPPORTED_MEDIA_TYPE, 415, "unsupported-media-type", "Unsupported media type")             \
+    X(MISDIRECTED, 421, "misdirected", "Another node's session")                                   \
+    X(HEADERS_TOO_LARGE, 431, "headers-too-large", "Headers too large")                            \
     X(UPGRADE_REQUIRED, 426, "upgrade-required", "Upgrade required")
 
 enum problem_error {

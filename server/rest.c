@@ -1,11 +1,13 @@
 #include "server/rest.h"
 
 #include "server/at.h"
+#include "server/auth/guard.h"
 #include "server/etag.h"
 #include "server/framing.h"
 #include "server/history.h"
 #include "server/newid.h"
 #include "server/problem.h"
+#include "server/shares.h"
 
 #include <stdio.h>
 
@@ -141,7 +143,7 @@ static void preset_fields(const struct exchange *exchange, const struct call *ca
         preset_str(fields, CORE_FIELD_AGENT, &fields->agent, match->agent, arena);
     if (form->preset & PRESET_THREAD)
         preset_str(fields, CORE_FIELD_THREAD, &fields->thread, match->thread, arena);
-    if (form->preset & PRESET_BY)
+    if ((form->preset & PRESET_BY) != 0 && query_has(&call->query, QUERY_BY))
         preset_str(fields, CORE_FIELD_BY, &fields->by, call->query.by, arena);
     if (form->preset & PRESET_NO_URL)
         fields->given |= UINT64_C(1) << CORE_FIELD_URL;
@@ -151,11 +153,12 @@ static void preset_fields(const struct exchange *exchange, const struct call *ca
     }
 }
 
-int rest_take_key(const struct call *call, struct request *request, struct core_refusal *why)
+int rest_take_key(const struct exchange *exchange, const struct call *call, struct request *request,
+                  struct core_refusal *why)
 {
     struct str key = call->headers.key;
 
-    request->caller = STR("");
+    request->caller = arena_copy(&request->arena, guard_caller(exchange->grant));
     if (key.p == NULL)
         return 0;
     if (key.n > DECODE_KEY_BYTES)
@@ -167,11 +170,12 @@ int rest_take_key(const struct call *call, struct request *request, struct core_
     return 0;
 }
 
-static int take_headers(const struct call *call, struct request *request, struct core_refusal *why)
+static int take_headers(const struct exchange *exchange, const struct call *call,
+                        struct request *request, struct core_refusal *why)
 {
     const struct call_headers *headers = &call->headers;
     struct str epoch;
-    int rc = rest_take_key(call, request, why);
+    int rc = rest_take_key(exchange, call, request, why);
 
     if (rc != 0)
         return rc;
@@ -185,15 +189,32 @@ static int take_headers(const struct call *call, struct request *request, struct
 
 struct str rest_new_id(struct frontend *frontend, struct request *request)
 {
+    struct str tag = frontend_node_tag(frontend);
+    int64_t now_ms = reactor_wall_ms(frontend->reactor);
     char id[NEWID_BYTES];
-    struct str made = request->key.p != NULL
-                          ? newid_by_key(id, request->caller, request->key)
-                          : newid_by_time(id, reactor_wall_ms(frontend->reactor), ++frontend->ids);
+    struct str made = request->key.p != NULL ? newid_by_key(id, tag, request->caller, request->key)
+                                             : newid_by_time(id, tag, now_ms, ++frontend->ids);
     return arena_copy(&request->arena, made);
 }
 
+int rest_check_node(const struct frontend *frontend, struct str id, const char *instead,
+                    struct core_refusal *why)
+{
+    struct str tag = frontend_node_tag(frontend);
+
+    if (newid_is_here(id, tag))
+        return 0;
+    *why = (struct core_refusal){.field = "session"};
+    snprintf(why->detail, sizeof(why->detail),
+             "Sessions are found by the id in the path, and this one would be looked for at "
+             "another node than this, \"%.*s\". Leave the id out, begin it with \"%.*s-\"%s.",
+             (int)tag.n, tag.p, (int)tag.n, tag.p, instead);
+    return PROBLEM_E_MISDIRECTED;
+}
+
 /* POST /v1/sessions: the id is the body's, made from the key, or a new one. */
-static void name_session(struct frontend *frontend, struct request *request)
+static int name_session(struct frontend *frontend, struct request *request,
+                        struct core_refusal *why)
 {
     struct core_fields *fields = &request->commands[0].command.f;
 
@@ -202,6 +223,7 @@ static void name_session(struct frontend *frontend, struct request *request)
         fields->given |= UINT64_C(1) << CORE_FIELD_SESSION;
     }
     request->session = fields->session;
+    return rest_check_node(frontend, request->session, ", or use PUT /v1/sessions/ID", why);
 }
 
 static int decode_form(struct exchange *exchange, const struct call *call, const struct form *form,
@@ -213,9 +235,7 @@ static int decode_form(struct exchange *exchange, const struct call *call, const
     preset_fields(exchange, call, form, request, &fields);
     if (decode_rest(frontend->decoder, form->type, &fields, call->body, request, why) != 0)
         return (int)why->code;
-    if (exchange->match.route == ROUTE_SESSION_POST)
-        name_session(frontend, request);
-    return 0;
+    return exchange->match.route == ROUTE_SESSION_POST ? name_session(frontend, request, why) : 0;
 }
 
 int rest_check_create(struct request *request, struct request_command *item,
@@ -267,11 +287,14 @@ static void serve_commands(struct exchange *exchange, const struct call *call)
         return;
     }
     struct request *request = rest_request(exchange, REQUEST_COMMANDS);
-    rc = take_headers(call, request, &why);
+    decoder_speak_as(exchange->frontend->decoder, guard_speaker(exchange->grant), exchange->trace);
+    rc = take_headers(exchange, call, request, &why);
     if (rc == 0)
         rc = form->type != CORE_TYPE_NONE ? decode_form(exchange, call, form, request, &why)
                                           : decode_batch(exchange, call, request, &why);
     if (rc == 0) {
+        if (request->commands_n > 1)
+            shares_charge(exchange, request->commands_n - 1);
         exchange_send(exchange, request);
     } else {
         exchange_refuse(exchange, (unsigned)rc, &why);
@@ -283,7 +306,7 @@ static void serve_delete(struct exchange *exchange, const struct call *call)
 {
     struct request *request = rest_request(exchange, REQUEST_DELETE);
     struct core_refusal why;
-    int rc = take_headers(call, request, &why);
+    int rc = take_headers(exchange, call, request, &why);
 
     if (rc == 0) {
         exchange_send(exchange, request);
@@ -343,13 +366,16 @@ static void serve_inbox(struct exchange *exchange, const struct call *call)
                             query->wait_ms);
 }
 
-static void serve_ping(struct exchange *exchange, const struct call *call)
+/* A ping of an agent, or a rebuild, which is of none. */
+static void serve_bare(struct exchange *exchange, const struct call *call, enum request_kind kind)
 {
     if (call->body.n != 0) {
-        exchange_refuse_text(exchange, CORE_E_MALFORMED, NULL, "A ping has no body.");
+        exchange_refuse_text(exchange, CORE_E_MALFORMED, NULL,
+                             kind == REQUEST_TOUCH ? "A ping has no body."
+                                                   : "A rebuild has no body.");
         return;
     }
-    struct request *request = rest_request(exchange, REQUEST_TOUCH);
+    struct request *request = rest_request(exchange, kind);
     request->agent = arena_copy(&request->arena, exchange->match.agent);
     exchange_send(exchange, request);
 }
@@ -391,7 +417,10 @@ void rest_serve(struct exchange *exchange, const struct call *call)
         serve_inbox(exchange, call);
         break;
     case ROUTE_PING:
-        serve_ping(exchange, call);
+        serve_bare(exchange, call, REQUEST_TOUCH);
+        break;
+    case ROUTE_REBUILD:
+        serve_bare(exchange, call, REQUEST_REBUILD);
         break;
     case ROUTE_DIFF:
     case ROUTE_PROOF:
@@ -450,7 +479,7 @@ static struct str etag_of_view(struct exchange *exchange, struct str etag,
 {
     char scratch[FRAMING_VIEW_BYTES];
     unsigned form = request->compact ? WANTS_COMPACT : WANTS_PATCHES;
-    struct str view = framing_view(form, request->parts, scratch);
+    struct str view = framing_view(form, request->parts, guard_redaction(exchange->grant), scratch);
     char *text = exchange_alloc(exchange, etag.n + 1 + view.n);
     size_t n = etag.n - 1;
 
@@ -468,7 +497,7 @@ static void answer_state(struct exchange *exchange, const struct request *reques
     struct str epoch = {request->epoch, strlen(request->epoch)};
 
     answer.etag = etag_write(exchange_alloc(exchange, ETAG_BYTES), epoch, request->seq);
-    if (request->compact || request->parts != NULL)
+    if (request->compact || request->parts != NULL || guard_redaction(exchange->grant) != NULL)
         answer.etag = etag_of_view(exchange, answer.etag, request);
     if (exchange->none_match.n != 0 && etag_listed(exchange->none_match, answer.etag)) {
         answer.status = 304;

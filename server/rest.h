@@ -28,9 +28,14 @@ struct request *rest_request(const struct exchange *exchange, enum request_kind 
 int rest_check_body(const struct exchange *exchange, const struct call *call,
                     struct core_refusal *why);
 /* Takes the Idempotency-Key, if there is one, and the caller. 0, or an error. */
-int rest_take_key(const struct call *call, struct request *request, struct core_refusal *why);
+int rest_take_key(const struct exchange *exchange, const struct call *call, struct request *request,
+                  struct core_refusal *why);
 /* A session id: always the same for the request's key, or, without one, one of its own. */
 struct str rest_new_id(struct frontend *frontend, struct request *request);
+/* Whether requests for a session that the body names will come to this node. 0, or
+ * PROBLEM_E_MISDIRECTED; `instead`: what else can be done, a clause of the sentence. */
+int rest_check_node(const struct frontend *frontend, struct str id, const char *instead,
+                    struct core_refusal *why);
 /* The path of what the request made; in the exchange's pool. */
 struct str rest_location(struct exchange *exchange, const struct request *request);
 

@@ -45,6 +45,7 @@ static const struct place places_1[] = {
     {{SEGMENT("server")}, {[GET] = ROUTE_PAGE}},
     {{SEGMENT("healthz")}, {[GET] = ROUTE_HEALTH}},
     {{SEGMENT("readyz")}, {[GET] = ROUTE_READY}},
+    {{SEGMENT("metrics")}, {[GET] = ROUTE_METRICS}},
     {{SEGMENT("openapi.yaml")}, {[GET] = ROUTE_OPENAPI}},
     {{SEGMENT("mcp")}, MCP_ROUTES},
     {{SEGMENT("sse")}, MCP_SSE_ROUTES},
@@ -53,6 +54,11 @@ static const struct place places_2[] = {
     {{SEGMENT("sessions"), SESSION}, {[GET] = ROUTE_PAGE}},
     {{SEGMENT("assets"), ASSET}, {[GET] = ROUTE_ASSET}},
     {{V1, SEGMENT("status")}, {[GET] = ROUTE_STATUS}},
+    {{V1, SEGMENT("log-level")}, {[GET] = ROUTE_LOG_LEVEL_GET, [PUT] = ROUTE_LOG_LEVEL_PUT}},
+    {{V1, SEGMENT("login")}, {[POST] = ROUTE_LOGIN}},
+    {{V1, SEGMENT("logout")}, {[POST] = ROUTE_LOGOUT}},
+    {{V1, SEGMENT("me")}, {[GET] = ROUTE_ME}},
+    {{V1, SEGMENT("tickets")}, {[POST] = ROUTE_TICKET}},
     {{V1, SEGMENT("stream")}, {[GET] = ROUTE_MANY_STREAM}},
     {{V1, SEGMENT("ws")}, {[GET] = ROUTE_MANY_SOCKET}},
     {{V1, SEGMENT("sessions")}, {[GET] = ROUTE_SESSION_LIST, [POST] = ROUTE_SESSION_POST}},
@@ -70,11 +76,13 @@ static const struct place places_4[] = {
     {{IN_SESSION, SEGMENT("stream")}, {[GET] = ROUTE_STREAM}},
     {{IN_SESSION, SEGMENT("ws")}, {[GET] = ROUTE_SOCKET}},
     {{IN_SESSION, SEGMENT("events")}, {[GET] = ROUTE_EVENTS}},
+    {{IN_SESSION, SEGMENT("tickets")}, {[POST] = ROUTE_TICKET}},
     {{IN_SESSION, SEGMENT("diff")}, {[GET] = ROUTE_DIFF}},
     {{IN_SESSION, SEGMENT("proof")}, {[GET] = ROUTE_PROOF}},
     {{IN_SESSION, SEGMENT("fork")}, {[POST] = ROUTE_FORK}},
     {{IN_SESSION, SEGMENT("export")}, {[GET] = ROUTE_EXPORT}},
     {{IN_SESSION, SEGMENT("import")}, {[POST] = ROUTE_IMPORT}},
+    {{IN_SESSION, SEGMENT("rebuild")}, {[POST] = ROUTE_REBUILD}},
     {{AGENTS}, {[POST] = ROUTE_AGENT_POST}},
     {{THREADS}, {[POST] = ROUTE_THREAD_POST}},
 };
@@ -120,27 +128,29 @@ static const uint32_t known[ROUTE_COUNT] = {
     [ROUTE_PROOF] = KNOWS(AT),
     [ROUTE_EXPORT] = KNOWS(AFTER),
     [ROUTE_IMPORT] = KNOWS(AFTER) | KNOWS(MORE),
-    [ROUTE_STREAM] = KNOWS(AFTER) | KNOWS(LAST_EVENT_ID) | KNOWS(VIEW) | KNOWS(PATH),
-    [ROUTE_SOCKET] = KNOWS(AFTER) | KNOWS(LAST_EVENT_ID) | KNOWS(VIEW) | KNOWS(PATH),
-    [ROUTE_MANY_STREAM] = KNOWS(LABEL) | KNOWS(SESSION) | KNOWS(LAST_EVENT_ID) | KNOWS(VIEW),
+    [ROUTE_STREAM] =
+        KNOWS(AFTER) | KNOWS(LAST_EVENT_ID) | KNOWS(VIEW) | KNOWS(PATH) | KNOWS(TICKET),
+    [ROUTE_SOCKET] =
+        KNOWS(AFTER) | KNOWS(LAST_EVENT_ID) | KNOWS(VIEW) | KNOWS(PATH) | KNOWS(TICKET),
+    [ROUTE_MANY_STREAM] =
+        KNOWS(LABEL) | KNOWS(SESSION) | KNOWS(LAST_EVENT_ID) | KNOWS(VIEW) | KNOWS(TICKET),
+    [ROUTE_MANY_SOCKET] = KNOWS(TICKET),
     [ROUTE_EVENTS] = KNOWS(AFTER) | KNOWS(BEFORE) | KNOWS(LIMIT) | KNOWS(TYPE) | KNOWS(CURSOR) |
                      KNOWS(AGENT) | KNOWS(THREAD) | KNOWS(SINCE) | KNOWS(UNTIL) | KNOWS(ORDER) |
-                     KNOWS(LAST_EVENT_ID),
+                     KNOWS(LAST_EVENT_ID) | KNOWS(TICKET),
     [ROUTE_INBOX_GET] = KNOWS(MENTIONS) | KNOWS(FROM) | KNOWS(WAIT) | KNOWS(LIMIT),
     [ROUTE_PARTICIPANT_PUT] = KNOWS(BY) | KNOWS(HISTORY),
     [ROUTE_PARTICIPANT_DELETE] = KNOWS(BY),
     [ROUTE_MESSAGE_LIST] = KNOWS(AFTER) | KNOWS(BEFORE) | KNOWS(LIMIT),
     [ROUTE_MCP_POST] = KNOWS(TOOLS),
-    [ROUTE_MCP_GET] = KNOWS(TOOLS),
+    [ROUTE_MCP_GET] = KNOWS(TICKET) | KNOWS(TOOLS),
     [ROUTE_MCP_DELETE] = KNOWS(TOOLS),
-    [ROUTE_MCP_SSE_GET] = KNOWS(TOOLS),
+    [ROUTE_MCP_SSE_GET] = KNOWS(TICKET) | KNOWS(TOOLS),
     [ROUTE_MCP_SSE_POST] = KNOWS(TOOLS) | KNOWS(STREAM),
 };
 
 static const uint32_t required[ROUTE_COUNT] = {
     [ROUTE_DIFF] = KNOWS(FROM),
-    [ROUTE_PARTICIPANT_PUT] = KNOWS(BY),
-    [ROUTE_PARTICIPANT_DELETE] = KNOWS(BY),
     [ROUTE_MCP_SSE_POST] = KNOWS(STREAM),
 };
 
@@ -245,6 +255,35 @@ static const struct place *find_place(const struct path *path)
     return NULL;
 }
 
+static void describe_place(const struct place *place, unsigned n, struct buf *path)
+{
+    static const char *const ids[] = {
+        [ID_SESSION] = "{sid}", [ID_AGENT] = "{aid}", [ID_THREAD] = "{tid}", [ID_ASSET] = "{name}"};
+    for (unsigned i = 0; i < n; i++) {
+        struct str segment = place->segments[i];
+        buf_add_byte(path, '/');
+        if (segment.p != NULL)
+            buf_add_str(path, segment);
+        else
+            buf_add(path, ids[segment.n], strlen(ids[segment.n]));
+    }
+}
+
+const char *router_describe(enum route route, struct buf *path)
+{
+    for (unsigned n = 1; n <= SEGMENTS_MAX && route != ROUTE_NONE; n++) {
+        for (size_t i = 0; i < places[n].n; i++) {
+            for (unsigned method = 0; method < METHOD_COUNT; method++) {
+                if (places[n].items[i].routes[method] != route)
+                    continue;
+                describe_place(&places[n].items[i], n, path);
+                return method_names[method].p;
+            }
+        }
+    }
+    return NULL;
+}
+
 static enum method find_method(struct str method)
 {
     for (unsigned i = 0; i < METHOD_COUNT; i++)
@@ -339,6 +378,13 @@ struct str router_take_authority(struct str *target, struct arena *scratch)
     return authority;
 }
 
+/* What goes on for hours has no end to be told of. */
+static bool is_endless(enum route route)
+{
+    return route == ROUTE_STREAM || route == ROUTE_MANY_STREAM || route == ROUTE_SOCKET ||
+           route == ROUTE_MANY_SOCKET || route == ROUTE_MCP_GET || route == ROUTE_MCP_SSE_GET;
+}
+
 int router_match(struct str method, struct str target, struct arena *scratch,
                  struct route_match *match, struct core_refusal *why)
 {
@@ -354,7 +400,10 @@ int router_match(struct str method, struct str target, struct arena *scratch,
         *why = (struct core_refusal){.detail = "There is no such path; see /openapi.yaml."};
         return PROBLEM_E_UNKNOWN_ROUTE;
     }
-    enum method number = find_method(method);
+    bool head = str_equal(method, STR("HEAD"));
+    enum method number = head ? GET : find_method(method);
+    if (head && is_endless(place->routes[GET]))
+        return refuse_method(place, match, why);
     if (number == METHOD_COUNT || place->routes[number] == ROUTE_NONE)
         return refuse_method(place, match, why);
     match->route = place->routes[number];
@@ -645,6 +694,9 @@ static int take_value(enum query_parameter parameter, struct str text, enum rout
         return take_tools(text, query, why);
     case QUERY_STREAM:
         query->stream = text;
+        return 0;
+    case QUERY_TICKET:
+        query->ticket = text;
         return 0;
     default:
         return take_history_value(parameter, text, route, query, why);

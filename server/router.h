@@ -19,6 +19,13 @@ enum route {
     ROUTE_READY,
     ROUTE_OPENAPI,
     ROUTE_STATUS,
+    ROUTE_METRICS,
+    ROUTE_LOG_LEVEL_GET,
+    ROUTE_LOG_LEVEL_PUT,
+    ROUTE_LOGIN,
+    ROUTE_LOGOUT,
+    ROUTE_ME,     /* who the caller is */
+    ROUTE_TICKET, /* of all the caller may do, or of one session */
     ROUTE_SESSION_LIST,
     ROUTE_SESSION_POST,
     ROUTE_SESSION_GET,
@@ -38,6 +45,7 @@ enum route {
     ROUTE_FORK,
     ROUTE_EXPORT,
     ROUTE_IMPORT,
+    ROUTE_REBUILD, /* of a session from its log: the operator's */
     ROUTE_AGENT_POST,
     ROUTE_AGENT_PATCH,
     ROUTE_AGENT_DELETE,
@@ -87,6 +95,10 @@ struct str router_take_authority(struct str *target, struct arena *scratch);
 int router_match(struct str method, struct str target, struct arena *scratch,
                  struct route_match *match, struct core_refusal *why);
 
+/* Writes the path of a route as it is documented, with ids in braces, and gives its method; NULL:
+ * ROUTE_NONE. Of several paths, the first. */
+const char *router_describe(enum route route, struct buf *path);
+
 /* Name in the query, member of struct query's `given` (QUERY_name). */
 #define QUERY_PARAMETERS(X)                                                                        \
     X(AFTER, "after")                                                                              \
@@ -114,7 +126,8 @@ int router_match(struct str method, struct str target, struct arena *scratch,
     X(PATH, "path")                                                                                \
     X(SESSION, "session")                                                                          \
     X(TOOLS, "tools")                                                                              \
-    X(STREAM, "stream")
+    X(STREAM, "stream")                                                                            \
+    X(TICKET, "ticket")
 
 enum view { VIEW_FULL, VIEW_COMPACT, VIEW_SUMMARY };
 
@@ -145,6 +158,7 @@ struct query {
     enum view view;
     struct core_parts *parts; /* in `scratch`; NULL: all. Each once, sorted */
     struct str stream;        /* of the older MCP transport */
+    struct str ticket;        /* in place of a token */
     bool coral;               /* tools=coral */
     struct str *sessions;     /* in `scratch`. Each once, sorted */
     uint32_t sessions_n;

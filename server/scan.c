@@ -73,7 +73,7 @@ static struct str rest_from(struct str text, size_t at)
 bool scan_next(struct str *rest, struct str *key, struct str *value)
 {
     /* What stands first is the opening bracket, or the comma behind the last value. */
-    if (rest->n < 2 || rest->p[0] == ']' || rest->p[0] == '}')
+    if (rest->n < 2 || (rest->p[0] != '{' && rest->p[0] != '[' && rest->p[0] != ','))
         return false;
     struct str text = rest_from(*rest, 1);
     if (text.p[0] == ']' || text.p[0] == '}')
@@ -154,6 +154,8 @@ struct str scan_piece(struct str string, size_t from, size_t max)
 {
     struct str text = scan_id(string);
     size_t begin = 0, end;
+    if (text.p == NULL)
+        return STR("");
     while (begin < from && begin < text.n)
         begin += unit_bytes(text, begin);
     if (text.n - begin <= max)
@@ -170,5 +172,5 @@ bool scan_add_cut(struct buf *out, struct str string, size_t max)
     buf_add_byte(out, '"');
     buf_add_str(out, piece);
     buf_add_byte(out, '"');
-    return piece.n + 2 == string.n;
+    return piece.n == scan_id(string).n;
 }

@@ -19,7 +19,7 @@ struct str scan_value(struct str text);
 /*
  * Walks through a container: begin with its text as *rest; each call gives one element, or one
  * member and its key (an id or another name without escapes; `key` may be NULL for an array).
- * False: there is none left.
+ * False: there is none left, or it is no container.
  */
 bool scan_next(struct str *rest, struct str *key, struct str *value);
 
@@ -30,6 +30,12 @@ struct str scan_find(struct str object, struct str name);
 size_t scan_count(struct str container);
 /* Whether an array of ids holds `id`. */
 bool scan_has(struct str ids, struct str id);
+
+/* What may be hidden from whoever reads (redact.h), as an element of arrays is: null instead. */
+static inline struct str scan_or_null(struct str value)
+{
+    return value.p != NULL ? value : STR("null");
+}
 
 /* An id, or another string without escapes: its text. p == NULL for null or no value. */
 struct str scan_id(struct str value);
@@ -44,7 +50,7 @@ static inline bool scan_is_null(struct str value)
  * escape begins: `max` bytes or less, as no character and no escape is cut. */
 struct str scan_piece(struct str string, size_t from, size_t max);
 /* Adds the first `max` bytes of a string's text or less, as no character and no escape is cut;
- * with its quotes. False: that is not all of it. */
+ * with its quotes; "" for null or no value. False: that is not all of it. */
 bool scan_add_cut(struct buf *out, struct str string, size_t max);
 
 #endif

@@ -1,20 +1,26 @@
 /*
  * serve: from a configuration to a running server, and back.
  *
- * Normal path: bind the sockets, start the cluster with the frontends, print the URL when the
- * shards have recovered, wait for a signal, drain, join. SIGTERM and SIGINT are blocked everywhere
- * and waited for here, also while the shards recover; after the first of them a second one ends the
- * process at once.
- * Failure: one line on stderr. A start that fails closes everything again; a log that fails while
- * the server runs ends it without a drain.
+ * Normal path: bind the sockets, read the settings that may change later (live.h), start the
+ * cluster with the frontends, print the URL when the shards have recovered, wait for a signal,
+ * drain, join. SIGTERM and SIGINT are blocked everywhere and waited for here, also while the shards
+ * recover; after the first of them a second one ends the process at once. SIGHUP reads the settings
+ * again (reload.h); from a terminal that is closed it is like SIGTERM. A service manager, where
+ * there is one, is told of all of that (service.h). Failure: one line on stderr. A start that fails
+ * closes everything again; a log that fails while the server runs ends it without a drain.
  */
 #include "server/serve.h"
 
+#include "server/auth/ticket.h"
 #include "server/courier.h"
 #include "server/frontend.h"
 #include "server/listen.h"
+#include "server/logger.h"
+#include "server/reload.h"
+#include "server/service.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -34,6 +40,13 @@ static int64_t monotonic_ms(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000;
+}
+
+static int64_t wall_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
     return now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000;
 }
 
@@ -65,60 +78,149 @@ static int block_signals(void)
     signal(SIGPIPE, SIG_IGN);
     sigaction(SIGTERM, &quit, NULL);
     sigaction(SIGINT, &quit, NULL);
+    sigaddset(&set, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
-    return signalfd(-1, &set, SFD_CLOEXEC);
+    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+/* Whether the terminal that we were started from has been closed: its SIGHUP means an end. */
+static bool terminal_gone(int terminal)
+{
+    struct pollfd fd = {.fd = terminal};
+    return terminal >= 0 && poll(&fd, 1, 0) == 1 && (fd.revents & POLLHUP) != 0;
 }
 
 static void tell_ready(const struct config *config, const struct cluster *cluster)
 {
-    fprintf(stderr, "atoll " ATOLL_VERSION ": %u shard%s, %s, durability %s, data in %s\n",
-            cluster_size(cluster), cluster_size(cluster) == 1 ? "" : "s", cluster_io_name(cluster),
-            config->durability == CONFIG_DURABILITY_COMMIT ? "commit" : "relaxed", config->data);
+    bool relaxed = config->durability == CONFIG_DURABILITY_RELAXED;
+    struct logger_line line;
+
+    logger_begin(&line, LOGGER_INFO, "ready");
+    logger_add_text(&line, "version", ATOLL_VERSION);
+    logger_add_text(&line, "url", sockets.url);
+    logger_add_i64(&line, "shards", cluster_size(cluster));
+    logger_add_text(&line, "io", cluster_io_name(cluster));
+    logger_add_text(&line, "durability", relaxed ? "relaxed" : "commit");
+    logger_add_text(&line, "data", config->data);
+    logger_end(&line);
     printf("%s\n", sockets.url);
     fflush(stdout);
 }
 
-/* Waits for a signal or for news of the cluster. True: it was a signal. */
-static bool wait_for_event(const struct cluster *cluster, int signals_fd)
+/* ---- waiting */
+
+/* What the main thread does while the reactors turn. */
+struct attendance {
+    struct frontend_shared *shared;
+    struct cluster *cluster;
+    struct reload *reload;
+    struct service_watch watch;
+    int signals_fd;
+    int terminal;    /* that we were started from; -1: none */
+    int64_t stop_ms; /* when to begin to drain; 0: nobody has asked for it */
+};
+
+static int sooner(int a, int b)
+{
+    return a < 0 ? b : b < 0 ? a : a < b ? a : b;
+}
+
+static int wait_ms(const struct attendance *at, int64_t now_ms)
+{
+    int wait =
+        sooner(reload_wait_ms(at->reload, now_ms), service_watch_wait_ms(&at->watch, now_ms));
+    if (at->stop_ms != 0)
+        wait = sooner(wait, at->stop_ms > now_ms ? (int)(at->stop_ms - now_ms) : 0);
+    return wait;
+}
+
+static void nudge_all(struct cluster *cluster)
+{
+    for (unsigned i = 0; i < cluster_size(cluster); i++)
+        cluster_nudge(cluster, i);
+}
+
+static void reload_settings(struct attendance *at)
+{
+    service_tell_reloading();
+    logger_reopen_audit();
+    if (reload_all(at->reload))
+        nudge_all(at->cluster);
+    if (at->watch.ready)
+        service_tell("READY=1");
+}
+
+/* From the first signal on a second one quits at once. Load balancers get --drain-delay to see that
+ * we are not ready any more, while we still serve. */
+static void begin_to_stop(struct attendance *at, int64_t now_ms)
+{
+    sigset_t set = stop_signals();
+
+    service_tell("STOPPING=1\nSTATUS=stopping");
+    atomic_store(&at->shared->leaving, true);
+    at->stop_ms = now_ms + (int64_t)at->shared->config->drain_delay_ms;
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
+static void take_signals(struct attendance *at, int64_t now_ms)
+{
+    struct signalfd_siginfo taken;
+
+    while (read(at->signals_fd, &taken, sizeof(taken)) == sizeof(taken)) {
+        bool reload = taken.ssi_signo == SIGHUP && !terminal_gone(at->terminal);
+        if (reload)
+            reload_settings(at);
+        else if (at->stop_ms == 0)
+            begin_to_stop(at, now_ms);
+    }
+}
+
+static void wait_for_events(struct attendance *at)
 {
     struct pollfd fds[] = {
-        {.fd = signals_fd, .events = POLLIN},
-        {.fd = cluster_news_fd(cluster), .events = POLLIN},
+        {.fd = at->signals_fd, .events = POLLIN},
+        {.fd = cluster_news_fd(at->cluster), .events = POLLIN},
+        {.fd = at->reload->fd, .events = POLLIN},
     };
-    struct signalfd_siginfo taken;
     uint64_t news;
 
-    while (poll(fds, 2, -1) < 0)
+    while (poll(fds, 3, wait_ms(at, monotonic_ms())) < 0)
         assert(errno == EINTR);
+    int64_t now_ms = monotonic_ms();
+    if (fds[0].revents != 0)
+        take_signals(at, now_ms);
     if (fds[1].revents != 0) {
         ssize_t n = read(fds[1].fd, &news, sizeof(news));
         assert(n == sizeof(news));
     }
-    if (fds[0].revents == 0)
-        return false;
-    ssize_t n = read(fds[0].fd, &taken, sizeof(taken));
-    assert(n == sizeof(taken));
-    return true;
+    if (fds[2].revents != 0)
+        reload_on_change(at->reload, now_ms);
+    if (reload_files(at->reload, now_ms))
+        nudge_all(at->cluster);
+    service_watch_look(&at->watch, at->cluster, now_ms);
 }
 
-/* Until a signal says so, or the start or a log has failed. From then on a signal quits at once. */
-static void wait_for_stop(const struct config *config, struct cluster *cluster, int signals_fd)
+/* Until a signal says so, or the start or a log has failed. */
+static void attend(struct attendance *at)
 {
-    sigset_t set = stop_signals();
     char error[CONFIG_ERROR_SIZE];
-    bool told = false;
 
-    while (!wait_for_event(cluster, signals_fd) && cluster_failed(cluster) == NULL) {
-        int state = cluster_state(cluster, error, sizeof(error));
+    while (cluster_failed(at->cluster) == NULL) {
+        int state = cluster_state(at->cluster, error, sizeof(error));
         if (state < 0) {
             fprintf(stderr, "atoll: %s\n", error);
             break;
         }
-        if (state == 1 && !told)
-            tell_ready(config, cluster);
-        told = state == 1;
+        if (state == 1 && !at->watch.ready) {
+            tell_ready(at->shared->config, at->cluster);
+            service_watch_ready(&at->watch);
+        }
+        if (at->stop_ms != 0 && monotonic_ms() >= at->stop_ms)
+            break;
+        wait_for_events(at);
     }
-    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    if (at->stop_ms == 0)
+        begin_to_stop(at, monotonic_ms());
 }
 
 /* ---- what the cluster is told */
@@ -152,6 +254,12 @@ static struct cluster_settings settings_of(const struct config *config)
         .compact_after_ms = (int64_t)config->compact_after_ms,
         .compact_bytes_per_s = config->compact_rate_bytes,
         .checkpoint_bytes = config->checkpoint_bytes,
+        .session_events = config->max_session_events,
+        .session_log_bytes = config->max_session_bytes,
+        .rate_commands = config->rate_session.n,
+        .rate_ms = config->rate_session.per_ms,
+        .rate_burst = config->rate_session.burst,
+        .memory_limit_bytes = config->memory_limit_bytes,
     };
 }
 
@@ -201,67 +309,158 @@ static void start_courier(struct courier *courier, struct cluster *cluster)
     courier_start(courier, &start);
 }
 
-static int run_cluster(const struct config *config, struct frontend_shared *shared,
-                       struct courier *courier, int signals_fd)
+static int run_cluster(struct frontend_shared *shared, struct courier *courier,
+                       struct attendance *at)
 {
     struct reactor_frontend_ops ops = frontend_ops;
     char error[CONFIG_ERROR_SIZE];
-    struct cluster *cluster;
 
     ops.ctx = shared;
-    struct cluster_options options = options_of(config, &ops);
+    struct cluster_options options = options_of(shared->config, &ops);
     options.courier = courier_wake(courier);
     shared->limits = &options.limits;
-    if (cluster_start(&options, &cluster, error, sizeof(error)) != 0) {
+    if (cluster_start(&options, &at->cluster, error, sizeof(error)) != 0) {
         fprintf(stderr, "atoll: %s\n", error);
         return 1;
     }
-    start_courier(courier, cluster);
-    wait_for_stop(config, cluster, signals_fd);
-    cluster_stop(cluster);
+    start_courier(courier, at->cluster);
+    attend(at);
+    cluster_stop(at->cluster);
     courier_stop(courier);
-    return cluster_join(cluster);
+    return cluster_join(at->cluster);
 }
 
-int serve_run(const struct config *config)
+static void close_sockets(void)
 {
-    unsigned reactors = (unsigned)config->shards;
+    listen_unlink(&sockets);
+    listen_close(&sockets);
+    listen_free(&sockets);
+}
+
+/* Binds what is listened on. 0, or what the process is to end with. */
+static int open_sockets(const struct config *config)
+{
+    struct service_sockets passed;
     char error[CONFIG_ERROR_SIZE];
 
-    int signals_fd = block_signals();
-    if (signals_fd < 0) {
+    int rc = service_take_sockets(&passed, error, sizeof(error));
+    if (rc == 0)
+        rc = listen_bind(config, (unsigned)config->shards, &passed, &sockets, error, sizeof(error));
+    service_free_sockets(&passed);
+    if (rc != 0)
+        fprintf(stderr, "atoll: %s\n", error);
+    return rc == 0 ? 0 : 1;
+}
+
+/* The first settings, and the log. 0, or what the process is to end with. */
+static int open_settings(const struct config *config, struct reload *reload, struct live **live)
+{
+    char error[CONFIG_ERROR_SIZE];
+    struct config first;
+
+    reload_open(reload, config);
+    config_copy(&first, config);
+    int status = 0;
+    if (live_make(&first, reload->passed, reload->passed_n, live, error, sizeof(error)) != 0) {
+        status = 2;
+    } else if (logger_start(config->audit_log, error, sizeof(error)) != 0) {
+        live_release(*live);
+        status = 1;
+    }
+    if (status != 0) {
+        fprintf(stderr, "atoll: %s\n", error);
+        reload_close(reload);
+    }
+    return status;
+}
+
+static void warn_if_open(const struct live *live)
+{
+    struct logger_line line;
+
+    if (live->keys != NULL || !live->config->insecure_no_auth)
+        return;
+    logger_begin(&line, LOGGER_WARN, "insecure");
+    logger_add_text(&line, "reason",
+                    "--insecure-no-auth: whoever reaches this server may do everything");
+    logger_end(&line);
+}
+
+static int run_server(const struct config *config, struct live *live, struct attendance *at)
+{
+    unsigned reactors = (unsigned)config->shards;
+    struct frontend_shared shared = {
+        .config = config,
+        .started_ms = monotonic_ms(),
+        .started_wall_ms = wall_ms(),
+        .listeners = sockets.fds,
+        .listeners_n = sockets.n,
+        .frontends = reactors,
+    };
+
+    warn_if_open(live);
+    overview_make_start(shared.start);
+    shared.rates = rates_new();
+    shared.tickets = tickets_new();
+    live_open(&shared.live);
+    live_publish(&shared.live, live);
+    at->shared = &shared;
+    at->reload->cell = &shared.live;
+    size_t figures_bytes = reactors * sizeof(*shared.figures);
+    shared.counts = connection_counts_new(config);
+    shared.figures = aligned_alloc(_Alignof(struct frontend_figures), figures_bytes);
+    if (shared.figures == NULL)
+        abort();
+    memset((void *)shared.figures, 0, figures_bytes);
+    shared.accepting = mem_zeroed(reactors, sizeof(*shared.accepting));
+    for (unsigned i = 0; i < reactors; i++)
+        health_init(&shared.accepting[i]);
+    struct courier *courier = courier_new(reactors, &config->allow_wake_to);
+    int status = run_cluster(&shared, courier, at);
+    courier_free(courier);
+    live_close(&shared.live);
+    rates_free(shared.rates);
+    tickets_free(shared.tickets);
+    free(shared.figures);
+    for (unsigned i = 0; i < reactors; i++)
+        health_end(&shared.accepting[i]);
+    free(shared.accepting);
+    connection_counts_free(shared.counts);
+    return status;
+}
+
+int serve_run(const struct config *config, int argc, char **argv)
+{
+    struct reload reload = {.argc = argc, .argv = argv};
+    struct attendance at = {.reload = &reload, .signals_fd = block_signals()};
+    struct live *live;
+
+    if (at.signals_fd < 0) {
         fprintf(stderr, "atoll: cannot wait for signals: %s\n", strerror(errno));
         return 1;
     }
     raise_descriptor_limit();
     /* Large bodies stay in memory: h2o would put them into files under /tmp. */
     h2o_socket_buffer_mmap_settings.threshold = SIZE_MAX;
-    if (listen_bind(config, reactors, &sockets, error, sizeof(error)) != 0) {
-        fprintf(stderr, "atoll: %s\n", error);
-        close(signals_fd);
-        return 1;
+    logger_set_level((enum logger_level)config->log_level);
+    int status = open_sockets(config);
+    if (status != 0) {
+        close(at.signals_fd);
+        return status;
     }
-    struct frontend_shared shared = {
-        .config = config,
-        .started_ms = monotonic_ms(),
-        .listeners = sockets.fds,
-        .listeners_n = sockets.n,
-        .frontends = reactors,
-    };
-    overview_make_start(shared.start);
-    access_init(&shared.access, config);
-    size_t figures_bytes = reactors * sizeof(*shared.figures);
-    shared.figures = aligned_alloc(_Alignof(struct frontend_figures), figures_bytes);
-    if (shared.figures == NULL)
-        abort();
-    memset((void *)shared.figures, 0, figures_bytes);
-    struct courier *courier = courier_new(reactors, &config->allow_wake_to);
-    int status = run_cluster(config, &shared, courier, signals_fd);
-    courier_free(courier);
-    close(signals_fd);
-    listen_unlink(&sockets);
-    listen_close(&sockets);
-    listen_free(&sockets);
-    free(shared.figures);
+    reload.passed = sockets.passed;
+    reload.passed_n = sockets.passed_n;
+    status = open_settings(config, &reload, &live);
+    if (status == 0) {
+        at.terminal = open("/dev/tty", O_RDONLY | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
+        service_watch_open(&at.watch, monotonic_ms());
+        status = run_server(config, live, &at);
+        if (at.terminal >= 0)
+            close(at.terminal);
+        reload_close(&reload);
+        logger_stop();
+    }
+    close(at.signals_fd);
+    close_sockets();
     return status;
 }

@@ -1,7 +1,9 @@
 #include "server/socket.h"
+#include "server/auth/guard.h"
 
 #include "server/call.h"
 #include "server/problem.h"
+#include "server/shares.h"
 #include "server/socket_internal.h"
 
 #include <stdlib.h>
@@ -262,6 +264,11 @@ static void on_drain(void *owner)
     socket_close(owner, WS_RESTART, "the server restarts");
 }
 
+static void on_expired(void *owner)
+{
+    socket_close(owner, WS_POLICY, "the token is no longer good");
+}
+
 static void on_closed(void *owner, enum outlet_end why)
 {
     struct socket *socket = owner;
@@ -280,6 +287,7 @@ static const struct outlet_ops outlet_ops = {
     .received = on_received,
     .quiet = on_quiet,
     .drain = on_drain,
+    .expired = on_expired,
     .closed = on_closed,
 };
 
@@ -402,6 +410,7 @@ static struct socket *socket_new(struct exchange *exchange, bool many)
 {
     struct socket *socket = mem_alloc(sizeof(*socket));
     *socket = (struct socket){.frontend = exchange->frontend, .exchange = exchange, .many = many};
+    socket->address = shares_address(exchange);
     socket->reader.max_bytes = exchange->frontend->shared->config->max_body_bytes;
     socket->again.fire = on_again;
     return socket;
@@ -414,6 +423,7 @@ static void open_one(struct exchange *exchange, const struct call *call)
         .form = call->query.view == VIEW_COMPACT ? WANTS_COMPACT : WANTS_PATCHES,
         .framing = FRAMING_WS,
         .parts = call->query.parts,
+        .redaction = guard_redaction(exchange->grant),
         .last_event_id = call->headers.last_event_id.n != 0 ? call->headers.last_event_id
                                                             : call->query.last_event_id,
         .after = call->query.after,

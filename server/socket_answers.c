@@ -2,6 +2,7 @@
  * socket_answers: a queue of answers in the order of what they answer. Requests are sent in that
  * order too; replies come as their shards like.
  */
+#include "server/auth/guard.h"
 #include "server/socket.h"
 
 #include "server/framing.h"
@@ -32,6 +33,9 @@ struct socket_answer *socket_answer_later(struct socket *socket, size_t bytes)
 void socket_answer_commands(struct socket *socket, struct request *request, size_t bytes)
 {
     struct socket_answer *answer = socket_answer_later(socket, bytes);
+    struct core_refusal why;
+    int rc = guard_request(socket->outlet->grant, request, &why);
+    assert(rc == 0); /* commands that may not be given are marked */
     answer->messages = request->commands_n;
     answer->request = request;
     if (socket->unsent == NULL)
@@ -62,7 +66,7 @@ void socket_send_unsent(struct socket *socket)
 /* ---- texts */
 
 static void add_result(struct buf *out, struct str ref, unsigned error,
-                       const struct core_refusal *why)
+                       const struct core_refusal *why, int retry_after_s)
 {
     buf_add_byte(out, '{');
     if (ref.p != NULL) {
@@ -78,17 +82,25 @@ static void add_result(struct buf *out, struct str ref, unsigned error,
     int status = problem_status(error);
     buf_add_u64(out, (uint64_t)status);
     buf_add_literal(out, ",\"error\":");
-    problem_write(out, error, why, status == 503 ? RETRY_AFTER_S : 0);
+    if (retry_after_s == 0 && status == 503)
+        retry_after_s = RETRY_AFTER_S;
+    problem_write(out, error, why, retry_after_s);
     buf_add_byte(out, '}');
+}
+
+struct chunk *socket_result_later(struct str ref, unsigned error, const struct core_refusal *why,
+                                  int retry_after_s)
+{
+    struct buf text = {0};
+    add_result(&text, ref, error, why, retry_after_s);
+    struct chunk *chunk = ws_frame(WS_TEXT, buf_str(&text));
+    buf_free(&text);
+    return chunk;
 }
 
 struct chunk *socket_result(struct str ref, unsigned error, const struct core_refusal *why)
 {
-    struct buf text = {0};
-    add_result(&text, ref, error, why);
-    struct chunk *chunk = ws_frame(WS_TEXT, buf_str(&text));
-    buf_free(&text);
-    return chunk;
+    return socket_result_later(ref, error, why, 0);
 }
 
 /* Lines as messages. */
@@ -118,7 +130,8 @@ static struct chunk *frame_reply(struct request *request)
     for (uint32_t i = 0; i < request->commands_n; i++) {
         if (i != 0)
             buf_add_byte(&lines, '\n');
-        add_result(&lines, request->commands[i].ref, request->error, &request->refusal);
+        add_result(&lines, request->commands[i].ref, request->error, &request->refusal,
+                   (int)((request->retry_ms + 999) / 1000));
     }
     struct chunk *chunk = frame_lines(buf_str(&lines), request->commands_n);
     buf_free(&lines);
@@ -129,6 +142,7 @@ void sockets_on_reply(struct frontend *frontend, struct request *request)
 {
     struct socket_answer *answer = slots_find(&frontend->sockets.tokens, request->token);
     if (answer != NULL) { /* else its connection has gone */
+        guard_reply(answer->socket->outlet->grant, request);
         slots_remove(&frontend->sockets.tokens, answer->token);
         answer->token = 0;
         answer->chunk = frame_reply(request);

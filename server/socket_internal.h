@@ -34,6 +34,8 @@ struct socket {
     struct exchange *exchange; /* until its connection is taken over */
     struct outlet *outlet;     /* from then on */
     bool many;
+    bool paid;                     /* the message that is to be tried again has been counted */
+    uint64_t address;              /* shares_address */
     struct watcher watcher;        /* not many */
     struct socket_watches watches; /* many */
 
@@ -100,6 +102,9 @@ struct socket_answer *socket_answer_later(struct socket *socket, size_t bytes);
 void socket_answer_commands(struct socket *socket, struct request *request, size_t bytes);
 /* {"ref":…,"status":200} or, with an error, a problem. `ref` p == NULL: none. */
 struct chunk *socket_result(struct str ref, unsigned error, const struct core_refusal *why);
+/* The same with another time to wait than is usual. */
+struct chunk *socket_result_later(struct str ref, unsigned error, const struct core_refusal *why,
+                                  int retry_after_s);
 /* What is to be answered is within its bounds. */
 bool socket_may_answer(const struct socket *socket);
 /* Sends what could not be sent. */

@@ -5,6 +5,7 @@
  * A watch says nothing before its answer is out. It is gone when its session is deleted, when it is
  * replaced or no longer wanted; an answer that is still due is then given all the same.
  */
+#include "server/auth/guard.h"
 #include "server/socket_internal.h"
 
 #include "server/overview.h"
@@ -238,6 +239,7 @@ static bool watch_session(struct socket *socket, const struct decode_message *me
         .form = query->view == VIEW_COMPACT ? WANTS_COMPACT : WANTS_PATCHES,
         .framing = FRAMING_WS_MANY,
         .parts = query->parts,
+        .redaction = guard_redaction(socket->outlet->grant),
         .last_event_id = query->last_event_id,
         .after = query->after,
         .has_after = query_has(query, QUERY_AFTER),
@@ -302,11 +304,18 @@ static void watch_summary(struct socket *socket, struct str ref, size_t bytes,
         .labels_n = query->labels_n,
         .sessions = query->sessions,
         .sessions_n = query->sessions_n,
+        .grant = socket->outlet->grant,
         .last_id = query->last_event_id,
         .framing = FRAMING_WS_MANY,
     };
     struct socket_watches *watches = &socket->watches;
+    struct core_refusal why;
+    int rc = overview_check(&wish, &why);
 
+    if (rc != 0) {
+        refuse(socket, ref, bytes, (unsigned)rc, &why);
+        return;
+    }
     drop_overview(socket);
     watches->overview = overview_open(socket->frontend, &wish, &overview_ops, socket);
     watches->overview_answer = socket_answer_later(socket, bytes);
@@ -337,8 +346,13 @@ bool socket_watch_take(struct socket *socket, const struct decode_message *messa
     struct query query;
     struct core_refusal why;
 
-    if (decode_watch(message, &socket->frontend->scratch, &query, &session, &why) != 0)
+    if (decode_watch(message, &socket->frontend->scratch, &query, &session, &why) != 0) {
         refuse(socket, ref, bytes, why.code, &why);
+        return true;
+    }
+    int rc = session.p != NULL ? guard_session(socket->outlet->grant, AUTH_READ, session, &why) : 0;
+    if (rc != 0)
+        refuse(socket, ref, bytes, (unsigned)rc, &why);
     else if (session.p != NULL && message->watch != NULL)
         return watch_session(socket, message, bytes, session, &query);
     else if (session.p != NULL)

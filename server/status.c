@@ -1,7 +1,10 @@
 #include "server/status.h"
 
 #include "server/gather.h"
+#include "server/health.h"
 #include "server/openapi.h"
+
+#include <stdio.h>
 
 #ifndef ATOLL_VERSION
 #error "the build file defines ATOLL_VERSION"
@@ -20,6 +23,27 @@ void status_refuse_recovering(struct exchange *exchange)
     exchange_refuse(exchange, REQUEST_E_UNAVAILABLE, &why);
 }
 
+/* Ready unless a component does not do its work: the answer says which, and why. */
+static void answer_readiness(struct exchange *exchange)
+{
+    bool full = cluster_full(reactor_cluster(exchange->frontend->reactor));
+    struct core_refusal why = {0};
+    struct buf components = {0};
+
+    snprintf(why.detail, sizeof(why.detail), "%s",
+             full ? "The disk is full: sessions can be read, not changed."
+                  : "A component of the server does not work.");
+
+    buf_add_literal(&components, "{\"components\":");
+    unsigned n = health_add_json(exchange->frontend, HEALTH_FAILING, &components);
+    buf_add_byte(&components, '}');
+    if (n == 0 && !full)
+        answer_text(exchange, ANSWER_JSON, STR("{\"ready\":true}"));
+    else
+        exchange_refuse_with(exchange, REQUEST_E_UNAVAILABLE, &why, buf_str(&components));
+    buf_free(&components);
+}
+
 static void serve_ready(struct exchange *exchange)
 {
     struct reactor *reactor = exchange->frontend->reactor;
@@ -30,15 +54,12 @@ static void serve_ready(struct exchange *exchange)
         buf_add(&exchange->text, failed, strnlen(failed, sizeof(why.detail) - 1));
         memcpy(why.detail, exchange->text.p, exchange->text.n);
         exchange_refuse(exchange, REQUEST_E_UNAVAILABLE, &why);
-    } else if (reactor_stopping(reactor)) {
+    } else if (reactor_stopping(reactor) || atomic_load(&exchange->frontend->shared->leaving)) {
         exchange_refuse_text(exchange, REQUEST_E_UNAVAILABLE, NULL, "The server is about to stop.");
     } else if (!reactor_ready(reactor)) {
         status_refuse_recovering(exchange);
-    } else if (cluster_full(reactor_cluster(reactor))) {
-        exchange_refuse_text(exchange, REQUEST_E_UNAVAILABLE, NULL,
-                             "The disk is full: sessions can be read, not changed.");
     } else {
-        answer_text(exchange, ANSWER_JSON, STR("{\"ready\":true}"));
+        answer_readiness(exchange);
     }
 }
 
@@ -217,6 +238,8 @@ void status_on_reply(struct exchange *exchange, struct request *request)
         add_shard(out, shared, i, buf_str(&exchange->gather->replies[i]->body));
     }
     add_connected(out, exchange->gather);
+    buf_add_literal(out, ",\"health\":");
+    health_add_json(frontend, HEALTH_HEALTHY, out);
     buf_add_literal(out, "}");
     answer_text(exchange, ANSWER_JSON, buf_str(out));
 }

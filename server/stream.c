@@ -1,5 +1,6 @@
 #include "server/stream.h"
 
+#include "server/auth/guard.h"
 #include "server/call.h"
 #include "server/gzip.h"
 #include "server/outlet.h"
@@ -52,7 +53,7 @@ void stream_set_head(struct exchange *exchange, bool gzip)
     static h2o_iovec_t buffering = VALUE("x-accel-buffering");
     const h2o_header_t headers[] = {
         {TOKEN(CONTENT_TYPE), NULL, VALUE("text/event-stream")},
-        {TOKEN(CACHE_CONTROL), NULL, VALUE("no-store")},
+        {TOKEN(CACHE_CONTROL), NULL, VALUE("private, no-store")},
         {&nosniff, NULL, VALUE("nosniff")},
         {&buffering, NULL, VALUE("no")},
         {TOKEN(CONNECTION), NULL, VALUE("close")},
@@ -242,6 +243,7 @@ void stream_open(struct exchange *exchange, const struct call *call)
         .framing = FRAMING_SSE,
         .types = call->query.types,
         .parts = call->query.parts,
+        .redaction = guard_redaction(exchange->grant),
         .last_event_id = call->headers.last_event_id.n != 0 ? call->headers.last_event_id
                                                             : call->query.last_event_id,
         .after = call->query.after,

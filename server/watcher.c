@@ -1,5 +1,6 @@
 #include "server/watcher_internal.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 const char watcher_other_life[] = "another epoch: the session was deleted and made again";
@@ -22,6 +23,24 @@ void watcher_begin(struct watcher *watcher)
     TAILQ_INSERT_TAIL(&watcher->frontend->feeds.beginning, watcher, beginning);
 }
 
+/* False: there are as many of this session here as may be, and it was told. A companion's are the
+ * face's own. */
+static bool may_begin(struct watcher *watcher)
+{
+    const struct feed *feed = watcher->feed;
+    uint32_t most = watcher->frontend->feeds.watchers_max;
+    struct core_refusal why = {0};
+    if (most == 0 || feed->begun_n < most || feed->id[0] == '~')
+        return true;
+    snprintf(why.detail, sizeof(why.detail),
+             "This session has as many watchers here as it may have (max-session-watchers: %u).",
+             most);
+    feed_leave(watcher);
+    watcher->state = WATCHER_BEHIND;
+    watcher->ops->refused(watcher, REQUEST_E_TOO_MANY, &why);
+    return false;
+}
+
 bool feeds_work(struct frontend *frontend)
 {
     struct feeds *feeds = &frontend->feeds;
@@ -32,9 +51,12 @@ bool feeds_work(struct frontend *frontend)
     while ((watcher = TAILQ_FIRST(&feeds->beginning)) != NULL) {
         TAILQ_REMOVE(&feeds->beginning, watcher, beginning);
         watcher->is_beginning = false;
-        watcher->shard = watcher->feed->shard;
-        watcher->begun = true;
-        watcher->ops->begun(watcher);
+        if (may_begin(watcher)) {
+            watcher->shard = watcher->feed->shard;
+            watcher->begun = true;
+            watcher->feed->begun_n++;
+            watcher->ops->begun(watcher);
+        }
         if (outlet_clock_ns() > until_ns)
             break;
     }
@@ -148,6 +170,8 @@ static void push_live(struct watcher *watcher, struct outlet *outlet)
         fall_too_far_behind(watcher);
         return;
     }
+    figure_observe(&watcher->frontend->figures->lag_frames,
+                   watcher->feed->newest->number - watcher->at->number);
     if (is_slow(watcher))
         push_merged(watcher, outlet);
     while (watcher->state == WATCHER_LIVE && watcher->at->next != NULL && !outlet_full(outlet))
@@ -235,7 +259,7 @@ static struct str take_position(struct watcher *watcher, const struct watcher_wi
 {
     struct framing_position position;
     char scratch[FRAMING_VIEW_BYTES];
-    struct str view = framing_view(watcher->form, watcher->parts, scratch);
+    struct str view = framing_view(watcher->form, watcher->parts, watcher->redaction, scratch);
     bool patches = watcher->form != WANTS_EVENTS;
 
     watcher->positioned = wish->last_event_id.n != 0 || wish->has_after;
@@ -296,6 +320,7 @@ bool watcher_open(struct watcher *watcher, struct frontend *frontend,
         .types = wish->types,
         .form = (uint8_t)wish->form,
         .framing = (uint8_t)wish->framing,
+        .redaction = wish->redaction,
         .known = wish->known,
         .has_known = wish->has_known,
         .retry.fire = on_retry,
@@ -323,6 +348,7 @@ void watcher_close(struct watcher *watcher)
         TAILQ_REMOVE(&frontend->feeds.beginning, watcher, beginning);
     if (watcher->ask != NULL)
         watcher_ask_leave(watcher);
+    feed->begun_n -= watcher->begun;
     feed_leave(watcher);
     if (watcher->pending != NULL)
         chunk_release(watcher->pending);

@@ -49,6 +49,7 @@ struct feed_ask;
 struct feed_frame;
 struct frontend;
 struct outlet;
+struct redaction;
 struct watcher;
 
 /* How the text of a message is framed. With the form wanted (enum request_wants) the key of a
@@ -85,18 +86,19 @@ struct watcher {
     void *owner;
     struct frontend *frontend;
     struct feed *feed;
-    struct watcher *previous, *next; /* in its feed */
-    struct watcher *next_asking;     /* with the same question */
-    TAILQ_ENTRY(watcher) beginning;  /* its first answer is there */
-    struct feed_ask *ask;            /* ASKING */
-    struct feed_frame *at;           /* its place: the newest frame that it is beyond; counted */
-    struct chunk *pending;           /* to be said before what follows `at`; NULL: nothing */
-    uint64_t told;                   /* newest seq that was pushed, is pending, or was left out */
-    uint64_t said;                   /* the same without those that were left out */
-    uint64_t target;                 /* what is to be read from the log, up to here */
-    uint64_t known;                  /* of the wish, until the first answer */
-    const char *stale;               /* it begins anew with this as `reset`; NULL: it need not */
-    struct core_parts *parts;        /* own; NULL: all */
+    struct watcher *previous, *next;   /* in its feed */
+    struct watcher *next_asking;       /* with the same question */
+    TAILQ_ENTRY(watcher) beginning;    /* its first answer is there */
+    struct feed_ask *ask;              /* ASKING */
+    struct feed_frame *at;             /* its place: the newest frame that it is beyond; counted */
+    struct chunk *pending;             /* to be said before what follows `at`; NULL: nothing */
+    uint64_t told;                     /* newest seq that was pushed, is pending, or was left out */
+    uint64_t said;                     /* the same without those that were left out */
+    uint64_t target;                   /* what is to be read from the log, up to here */
+    uint64_t known;                    /* of the wish, until the first answer */
+    const char *stale;                 /* it begins anew with this as `reset`; NULL: it need not */
+    struct core_parts *parts;          /* own; NULL: all */
+    const struct redaction *redaction; /* the owner's; NULL: nothing is hidden */
     struct timer retry;
     uint32_t types;         /* of events: bits 1 << core_type; 0: all */
     uint8_t state;          /* enum watcher_state */
@@ -115,7 +117,8 @@ struct watcher_wish {
     enum watcher_framing framing;
     uint32_t types;
     const struct core_parts *parts;
-    struct str last_event_id; /* n == 0: none. Wins over `after` */
+    const struct redaction *redaction; /* NULL: nothing is hidden. Until watcher_close */
+    struct str last_event_id;          /* n == 0: none. Wins over `after` */
     uint64_t after;
     bool has_after;
     /* Instead of these: a position of the session's shard (changes.c) up to which all was told. If
@@ -146,6 +149,7 @@ struct feeds {
     TAILQ_HEAD(, watcher) beginning;
     struct feed **buckets;
     uint32_t buckets_n, feeds_n;
+    uint32_t watchers_max; /* of one session on this frontend; 0: no bound */
     struct slots tokens;
     struct slots asks;
 };

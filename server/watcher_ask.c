@@ -1,3 +1,4 @@
+#include "server/redact.h"
 #include "server/watcher_internal.h"
 
 #include <stdlib.h>
@@ -139,16 +140,30 @@ struct answer_texts {
     struct chunk *chunks[FRAMING_COUNT];
 };
 
+/* Those who ask the same may have different things hidden from them. */
+static struct chunk *redacted_snapshot(const struct watcher *watcher, const struct request *request)
+{
+    char view[FRAMING_VIEW_BYTES];
+    struct framing framing = watcher_framing_of(watcher, view);
+    struct buf body = {0};
+    redact_envelope(watcher->redaction, buf_str(&request->body), &body);
+    struct chunk *chunk = framing_chunk(&framing, STR("snapshot"), request->seq, buf_str(&body));
+    buf_free(&body);
+    return chunk;
+}
+
 static struct chunk *snapshot_for(struct watcher *watcher, const struct request *request,
                                   struct answer_texts *texts)
 {
     char view[FRAMING_VIEW_BYTES];
     struct framing framing = watcher_framing_of(watcher, view);
     struct chunk **text = &texts->chunks[watcher->framing];
-    if (*text == NULL)
-        *text = framing_chunk(&framing, STR("snapshot"), request->seq, buf_str(&request->body));
     watcher->told = watcher->said = request->seq;
     watcher->stale = NULL;
+    if (watcher->redaction != NULL)
+        return redacted_snapshot(watcher, request);
+    if (*text == NULL)
+        *text = framing_chunk(&framing, STR("snapshot"), request->seq, buf_str(&request->body));
     return chunk_hold(*text);
 }
 
@@ -158,7 +173,7 @@ static struct chunk *piece_for(struct watcher *watcher, const struct request *re
 {
     const struct frame *frame = request->frame;
     struct chunk **text = &texts->chunks[watcher->framing];
-    bool shared = watcher->parts == NULL && watcher->types == 0;
+    bool shared = watcher_shares(watcher);
 
     if (frame->first_seq != watcher->told + 1)
         return NULL;

@@ -13,6 +13,8 @@
 struct framing watcher_framing_of(const struct watcher *watcher, char view[FRAMING_VIEW_BYTES]);
 /* An event of a frame in one form, as it was encoded; n == 0: it was not. */
 struct str watcher_item_text(const struct frame *frame, uint32_t i, unsigned form);
+/* Whether its texts are those of all who watch in its form: it wants all, and all is shown. */
+bool watcher_shares(const struct watcher *watcher);
 /* A frame's events after `told`, as this watcher is to get them; `said` moves on. NULL: it is not
  * encoded in the watcher's form. */
 struct chunk *watcher_text(struct watcher *watcher, const struct frame *frame);

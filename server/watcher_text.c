@@ -8,7 +8,7 @@ struct framing watcher_framing_of(const struct watcher *watcher, char view[FRAMI
         .kind = (enum watcher_framing)watcher->framing,
         .session = feed_id(watcher->feed),
         .epoch = feed_epoch(watcher->feed),
-        .view = framing_view(watcher->form, watcher->parts, view),
+        .view = framing_view(watcher->form, watcher->parts, watcher->redaction, view),
     };
 }
 
@@ -39,6 +39,16 @@ static bool has_type(struct str json, uint32_t types)
     return (types >> core_type_of_event((struct str){p, (size_t)(end - p)}) & 1) != 0;
 }
 
+static bool is_wanted(const struct watcher *watcher, struct str json)
+{
+    return watcher->types == 0 || has_type(json, watcher->types);
+}
+
+static struct str event_name(const struct watcher *watcher)
+{
+    return watcher->form == WANTS_EVENTS ? STR("event") : STR("patch");
+}
+
 /* The events of a frame after `after`, each as it is. NULL: it is not encoded in the watcher's
  * form. */
 static struct chunk *text_of_frame(const struct watcher *watcher, const struct frame *frame,
@@ -59,9 +69,8 @@ static struct chunk *text_of_frame(const struct watcher *watcher, const struct f
     for (uint32_t i = 0; i < frame->items_n; i++) {
         struct str json = watcher_item_text(frame, i, watcher->form);
         uint64_t seq = frame->items[i].seq;
-        if (seq > after && (watcher->types == 0 || has_type(json, watcher->types)))
-            p = framing_add(p, &framing,
-                            watcher->form == WANTS_EVENTS ? STR("event") : STR("patch"), seq, json);
+        if (seq > after && is_wanted(watcher, json))
+            p = framing_add(p, &framing, event_name(watcher), seq, json);
     }
     chunk->n = (size_t)(p - chunk->p);
     return chunk;
@@ -77,7 +86,8 @@ static struct chunk *text_of_composed(const struct watcher *watcher, const struc
 
     for (uint32_t i = 0; i < from->n; i++) {
         struct str json = {from->bytes.p + begin, from->items[i].end - begin};
-        p = framing_add(p, &framing, STR("patch"), from->items[i].seq, json);
+        if (is_wanted(watcher, json))
+            p = framing_add(p, &framing, event_name(watcher), from->items[i].seq, json);
         begin = from->items[i].end;
     }
     chunk->n = (size_t)(p - chunk->p);
@@ -87,23 +97,35 @@ static struct chunk *text_of_composed(const struct watcher *watcher, const struc
 struct chunk *watcher_text(struct watcher *watcher, const struct frame *frame)
 {
     struct composed *scratch = &watcher->frontend->composed;
-    if (watcher->parts == NULL) {
+    bool composed;
+    if (watcher->parts == NULL && watcher->redaction == NULL) {
         struct chunk *chunk = text_of_frame(watcher, frame, watcher->told);
         if (chunk != NULL)
             watcher->said = frame->last_seq;
         return chunk;
     }
     composed_clear(scratch);
-    if (!compose_narrow(frame, watcher->told, watcher->form, watcher->parts, &watcher->said,
-                        scratch))
+    if (watcher->form == WANTS_EVENTS)
+        composed = compose_events(frame, watcher->told, watcher->redaction, scratch);
+    else
+        composed = compose_narrow(frame, watcher->told, watcher->form, watcher->parts,
+                                  watcher->redaction, &watcher->said, scratch);
+    if (!composed)
         return NULL;
+    if (watcher->parts == NULL)
+        watcher->said = frame->last_seq;
     return text_of_composed(watcher, scratch);
+}
+
+bool watcher_shares(const struct watcher *watcher)
+{
+    return watcher->parts == NULL && watcher->redaction == NULL && watcher->types == 0;
 }
 
 struct chunk *watcher_shared_text(struct watcher *watcher, struct feed_frame *at)
 {
     uint32_t form = (uint32_t)watcher->framing << 8 | watcher->form;
-    if (watcher->parts != NULL || watcher->types != 0 || at->first_seq <= watcher->told)
+    if (!watcher_shares(watcher) || at->first_seq <= watcher->told)
         return watcher_text(watcher, at->frame);
     for (struct chunk *chunk = at->texts; chunk != NULL; chunk = chunk->next) {
         if (chunk->form == form) {
@@ -150,8 +172,9 @@ struct chunk *watcher_merged_text(struct watcher *watcher)
     uint32_t form = (uint32_t)watcher->framing << 8 | watcher->form, n = 0;
     uint64_t after = watcher->parts != NULL ? watcher->said : watcher->told;
 
-    struct chunk *chunk =
-        watcher->parts == NULL ? find_merged(watcher, form, feed->newest->last_seq) : NULL;
+    bool shares = watcher_shares(watcher);
+
+    struct chunk *chunk = shares ? find_merged(watcher, form, feed->newest->last_seq) : NULL;
     if (chunk != NULL)
         return chunk;
     const struct frame **frames =
@@ -164,14 +187,15 @@ struct chunk *watcher_merged_text(struct watcher *watcher)
         frames[n++] = at->frame;
     }
     composed_clear(scratch);
-    bool whole = n != 0 && frames[n - 1] == feed->newest->frame &&
-                 compose_merge(frames, n, after, watcher->form, watcher->parts, scratch);
+    bool whole =
+        n != 0 && frames[n - 1] == feed->newest->frame &&
+        compose_merge(frames, n, after, watcher->form, watcher->parts, watcher->redaction, scratch);
     free(frames);
     if (!whole)
         return NULL;
     chunk = text_of_composed(watcher, scratch);
     chunk->form = form;
-    if (watcher->parts == NULL)
+    if (shares)
         keep_merged(watcher, chunk, feed->newest->last_seq);
     return chunk;
 }

@@ -1,3 +1,4 @@
+#include "server/auth/guard.h"
 #include "server/mcp/internal.h"
 
 #include <stdlib.h>
@@ -145,9 +146,17 @@ struct request *mcp_request(struct mcp_call *call, enum request_kind kind)
 
 bool mcp_send(struct mcp_call *call, struct request *request, mcp_on_reply *on_reply)
 {
+    struct core_refusal why;
+
     assert(call->on_reply == NULL);
     call->params = NULL;
     call->input_responses = NULL;
+    int rc = guard_request(call->sink->grant, request, &why);
+    if (rc != 0) {
+        request_free(request);
+        mcp_refuse(call, (unsigned)rc, why.field, why.detail);
+        return false;
+    }
     request->token = call->token | MCP_TOKEN;
     if (mailbox_send(call->frontend->mailbox, request) != 0) {
         request_free(request);
@@ -183,6 +192,7 @@ void mcp_on_shard_reply(struct frontend *frontend, struct request *request)
     call->on_reply = NULL;
     if (call->wait != NULL)
         forget_wait(call);
+    guard_reply(call->sink->grant, request);
     on_reply(call, request);
 }
 
@@ -324,6 +334,7 @@ static bool send_wait(struct mcp_call *call, struct request *request, int64_t wa
         return false;
     if (wait_ms == 0)
         return true;
+    wait_ms = grant_lasts_ms(sink->grant, wait_ms);
     struct mcp_wait *wait = arena_alloc(&call->arena, sizeof(*wait));
     *wait = (struct mcp_wait){.timer.fire = on_wait_timer,
                               .call = call,

@@ -1,10 +1,13 @@
+#include "server/auth/guard.h"
 #include "server/call.h"
 #include "server/connected.h"
 #include "server/mcp/notify.h"
 #include "server/mcp/older.h"
 #include "server/mcp/visit.h"
 #include "server/problem.h"
+#include "server/redact.h"
 #include "server/scan.h"
+#include "server/shares.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -215,6 +218,7 @@ static void take_batch(struct visit *visit, const struct json_value *root, enum 
                      "A batch has 1 to 64 messages.");
         return;
     }
+    shares_charge(exchange, n - 1);
     struct mcp_sink *sink = visit_sink(visit, visit->claims.version);
     sink->batch = true;
     for (sink->expected = n; sink->expected != 0; sink->expected--)
@@ -305,6 +309,21 @@ static void refuse_without_session(struct exchange *exchange)
                  "2026-07-28, say it in _meta and MCP-Protocol-Version.");
 }
 
+/* Whose an MCP session is, as far as its URL does not say it: what it was told may be told again,
+ * so what is hidden counts, too. */
+static struct str caller_name(const struct exchange *exchange, struct arena *arena)
+{
+    const struct redaction *redaction = guard_redaction(exchange->grant);
+    bool bound = exchange->match.session.p != NULL;
+    struct str sub = bound ? STR("") : guard_caller(exchange->grant);
+    if (redaction == NULL)
+        return sub;
+    char *text = arena_alloc(arena, sub.n + 18);
+    int n = snprintf(text, sub.n + 18, "%.*s~%016llx", (int)sub.n, sub.p,
+                     (unsigned long long)redaction_hash(redaction));
+    return (struct str){text, (size_t)n};
+}
+
 /* The session id of the headers, looked at. False: the exchange has been answered. */
 static bool read_session(struct visit *visit)
 {
@@ -324,6 +343,13 @@ static bool read_session(struct visit *visit)
         visit_refuse(exchange, 403, (struct str){0}, MCP_E_INVALID_REQUEST,
                      "This MCP session was begun for another agent, at another URL: it does not "
                      "speak for this one.");
+        return false;
+    }
+    if (str_compare(claims->caller, caller_name(exchange, &visit->arena)) != 0) {
+        visit_refuse(
+            exchange, 403, (struct str){0}, MCP_E_INVALID_REQUEST,
+            "This MCP session was begun with another agent's token, or with one from which "
+            "other parts are hidden.");
         return false;
     }
     enum mcp_version version =
@@ -444,14 +470,19 @@ static void initialize(struct visit *visit, const struct rpc_message *message)
         .session = arena_copy(&visit->arena, exchange->match.session),
         .agent = arena_copy(&visit->arena, exchange->match.agent),
     };
+    visit->claims.caller = arena_copy(&visit->arena, caller_name(exchange, &visit->arena));
     if (visit->claims.session.p == NULL) {
         begin_session(visit);
         return;
     }
     struct request *request = request_new();
-    request->kind = REQUEST_COMMANDS;
     request->session = arena_copy(&request->arena, visit->claims.session);
-    mcp_fill_registration(request, visit->claims.agent);
+    if (guard_may_write(exchange->grant)) {
+        request->kind = REQUEST_COMMANDS;
+        mcp_fill_registration(request, visit->claims.agent);
+    } else { /* it looks on */
+        request->kind = REQUEST_EXISTS;
+    }
     exchange->on_reply = on_registered;
     exchange_send(exchange, request);
 }
@@ -771,6 +802,17 @@ void mcp_describe(const struct frontend *frontend, struct connected *connected)
 void mcp_drain(struct frontend *frontend)
 {
     sinks_drain(frontend);
+}
+
+void mcp_expire(struct frontend *frontend)
+{
+    const struct slots *calls = &frontend->mcp.calls;
+    for (uint32_t i = 0; i < calls->n; i++) {
+        struct mcp_call *call = slots_at(calls, i);
+        if (call != NULL && call->wait != NULL && call->sink->grant != NULL &&
+            call->sink->grant->ended)
+            mcp_wait_hurry(call);
+    }
 }
 
 static void log_stopping(struct mcp_sink *sink)

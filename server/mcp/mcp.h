@@ -53,5 +53,7 @@ void mcp_on_relay(struct frontend *frontend, struct str bytes);
 void mcp_describe(const struct frontend *frontend, struct connected *connected);
 /* The server is about to stop: ends waits. Each look. */
 void mcp_drain(struct frontend *frontend);
+/* Grants have ended: so do the waits of those who called with them. */
+void mcp_expire(struct frontend *frontend);
 
 #endif

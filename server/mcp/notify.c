@@ -1,4 +1,5 @@
 #include "server/mcp/notify.h"
+#include "server/auth/guard.h"
 
 #include "server/framing.h"
 #include "server/scan.h"
@@ -204,6 +205,7 @@ static bool open_watch(struct watch *watch, struct str last_event_id)
         .session = {watch->session, watch->session_n},
         .form = WANTS_EVENTS,
         .framing = FRAMING_SSE,
+        .redaction = guard_redaction(watch->notes->sink->grant),
         .last_event_id = last_event_id,
     };
     return watcher_open(&watch->watcher, frontend_of(watch->notes), &wish, &watch_ops, watch);
@@ -214,7 +216,12 @@ static bool add_watch(struct mcp_notes *notes, struct str session, struct str la
                       bool first)
 {
     struct watch *watch = mem_alloc(sizeof(*watch));
+    struct core_refusal why;
 
+    if (guard_session(notes->sink->grant, AUTH_READ, session, &why) != 0) {
+        free(watch); /* nothing is told of it */
+        return true;
+    }
     *watch = (struct watch){
         .notes = notes, .first = first, .goes_on = last_event_id.n != 0, .wanted = true};
     memcpy(watch->session, session.p, session.n);
@@ -253,7 +260,7 @@ static struct str take_position(struct mcp_notes *notes, struct str session,
     char view[FRAMING_VIEW_BYTES];
     if (notes->position[0] == 0 || !str_equal(session, bound_of(notes)))
         return (struct str){0};
-    struct str form = framing_view(WANTS_EVENTS, NULL, view);
+    struct str form = framing_view(WANTS_EVENTS, NULL, NULL, view);
     int n = snprintf(out, FRAMING_ID_BYTES, "%s-%.*s", notes->position, (int)form.n, form.p);
     notes->position[0] = 0;
     return (struct str){out, (size_t)n};

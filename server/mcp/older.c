@@ -1,4 +1,5 @@
 #include "server/mcp/older.h"
+#include "server/auth/guard.h"
 
 #include "server/call.h"
 #include "server/mcp/internal.h"
@@ -71,13 +72,13 @@ static void initialize(struct mcp_call *call)
     struct buf result = {0};
 
     older->client_can = mcp_client_can_of(rpc_member(call->params, STR("capabilities")));
-    if (call->bound) {
+    if (call->bound && guard_may_write(call->sink->grant)) {
         struct request *request = mcp_request(call, REQUEST_COMMANDS);
         mcp_fill_registration(request, call->agent);
         mcp_send(call, request, on_registered);
         return;
     }
-    mcp_write_initialized(&result, MCP_2024_11_05, call->toolset, false);
+    mcp_write_initialized(&result, MCP_2024_11_05, call->toolset, call->bound);
     mcp_result(call, buf_str(&result));
     buf_free(&result);
 }
@@ -164,7 +165,13 @@ static void take_message(struct mcp_sink *sink, struct str body)
 
 /* ---- the stream */
 
-/* "/…/sse?stream=" and a signed text: this life of the server, reactor, token. */
+/* What is posted is done with what the stream's token allows: so it must be posted with that. */
+static uint64_t caller_of(const struct exchange *exchange)
+{
+    return exchange->grant != NULL ? exchange->grant->hash >> 12 : 0; /* what JSON's numbers hold */
+}
+
+/* "/…/sse?stream=" and a signed text: this life of the server, reactor, token, caller. */
 static struct chunk *endpoint_event(const struct exchange *exchange, const struct mcp_older *older)
 {
     struct frontend *frontend = exchange->frontend;
@@ -176,6 +183,8 @@ static struct chunk *endpoint_event(const struct exchange *exchange, const struc
     buf_add_u64(&payload, reactor_number(frontend->reactor));
     buf_add_byte(&payload, '.');
     mcp_token_write(older->token, &payload);
+    buf_add_byte(&payload, '.');
+    buf_add_u64(&payload, caller_of(exchange));
     buf_add_literal(&text, "event: endpoint\ndata: ");
     if (older->session_n != 0) {
         buf_add_literal(&text, "/v1/sessions/");
@@ -252,6 +261,7 @@ void mcp_older_open(struct exchange *exchange, const struct call *call)
 
 struct place {
     uint64_t reactor, token;
+    uint64_t caller; /* of the stream: whose token it was opened with */
 };
 
 /* Where the stream of a signed text is. False: this life of the server has given no such text. */
@@ -269,8 +279,14 @@ static bool read_place(struct frontend *frontend, struct str stream, struct plac
     if (dot == NULL)
         return false;
     struct str reactor = {rest.p, (size_t)(dot - rest.p)};
-    return query_number(reactor, &place->reactor) &&
-           mcp_token_read((struct str){dot + 1, rest.n - reactor.n - 1}, &place->token);
+    struct str token = {dot + 1, rest.n - reactor.n - 1};
+    dot = memchr(token.p, '.', token.n);
+    if (dot == NULL)
+        return false;
+    struct str caller = {dot + 1, token.n - (size_t)(dot - token.p) - 1};
+    token.n -= caller.n + 1;
+    return query_number(reactor, &place->reactor) && mcp_token_read(token, &place->token) &&
+           query_number(caller, &place->caller);
 }
 
 static void refuse_stream(struct exchange *exchange)
@@ -287,6 +303,11 @@ void mcp_older_post(struct exchange *exchange, const struct call *call)
 
     if (!read_place(frontend, call->query.stream, &place)) {
         refuse_stream(exchange);
+        return;
+    }
+    if (place.caller != caller_of(exchange)) {
+        exchange_refuse_text(exchange, REQUEST_E_FORBIDDEN, "stream",
+                             "This stream was opened with another token.");
         return;
     }
     if (place.reactor != reactor_number(frontend->reactor)) {

@@ -221,7 +221,7 @@ static bool takes_part(const struct mcp_call *call, struct str thread)
 
 static bool is_open(struct str thread)
 {
-    return str_equal(scan_id(scan_member(thread, "status")), STR("open"));
+    return !str_equal(scan_id(scan_member(thread, "status")), STR("closed"));
 }
 
 static void add_open_thread(struct buf *out, struct str id, struct str thread)

@@ -49,17 +49,17 @@ static void add_thread_head(struct buf *out, struct str id, struct str thread)
     buf_add_literal(out, "{\"threadId\":\"");
     buf_add_str(out, id);
     buf_add_literal(out, "\",\"threadName\":");
-    buf_add_str(out, scan_member(thread, "name"));
+    buf_add_str(out, scan_or_null(scan_member(thread, "name")));
     buf_add_literal(out, ",\"owningAgentName\":");
-    buf_add_str(out, scan_member(thread, "creator"));
+    buf_add_str(out, scan_or_null(scan_member(thread, "creator")));
     add_participants(out, scan_member(thread, "participants"));
     buf_add_literal(out, ",\"state\":");
-    buf_add_str(out, scan_member(thread, "status"));
+    buf_add_str(out, scan_or_null(scan_member(thread, "status")));
 }
 
 static bool is_open(struct str thread)
 {
-    return str_equal(scan_id(scan_member(thread, "status")), STR("open"));
+    return !str_equal(scan_id(scan_member(thread, "status")), STR("closed"));
 }
 
 /* A thread without its messages: it is closed, or one too many. */
@@ -68,10 +68,10 @@ static void add_bare_thread(struct buf *out, struct str id, struct str thread)
     add_thread_head(out, id, thread);
     if (is_open(thread)) {
         buf_add_literal(out, ",\"messages\":[],\"earlierMessages\":");
-        buf_add_str(out, scan_member(thread, "older"));
+        buf_add_str(out, scan_or_null(scan_member(thread, "older")));
     } else {
         buf_add_literal(out, ",\"summary\":");
-        buf_add_str(out, scan_member(thread, "summary"));
+        buf_add_str(out, scan_or_null(scan_member(thread, "summary")));
     }
     buf_add_literal(out, "},");
 }
@@ -84,9 +84,9 @@ static void add_message(struct buf *out, struct str message, size_t max)
     if (!whole)
         buf_add_literal(out, ",\"messageCut\":true");
     buf_add_literal(out, ",\"sendingAgentName\":");
-    buf_add_str(out, scan_member(message, "sender"));
+    buf_add_str(out, scan_or_null(scan_member(message, "sender")));
     buf_add_literal(out, ",\"messageTimestamp\":");
-    buf_add_str(out, scan_member(message, "ts"));
+    buf_add_str(out, scan_or_null(scan_member(message, "ts")));
     if (scan_count(mentions) != 0) {
         buf_add_literal(out, ",\"mentionAgentNames\":");
         buf_add_str(out, mentions);

@@ -35,8 +35,8 @@ struct str mcp_companion_name(struct frontend *frontend, struct str session,
     return name;
 }
 
-/* ---- ids: version, toolset, capabilities, companion, session, agent; '\n' between the last three
- */
+/* ---- ids: version, toolset, capabilities, companion, session, '\n', agent; of /mcp without the
+ * last three. Then '\n' and the caller, where there is one */
 
 void mcp_session_write(struct frontend *frontend, const struct mcp_claims *claims, struct buf *out)
 {
@@ -50,6 +50,10 @@ void mcp_session_write(struct frontend *frontend, const struct mcp_claims *claim
         buf_add_str(&payload, claims->session);
         buf_add_byte(&payload, '\n');
         buf_add_str(&payload, claims->agent);
+    }
+    if (claims->caller.n != 0) {
+        buf_add_byte(&payload, '\n');
+        buf_add_str(&payload, claims->caller);
     }
     sign_text(frontend->mcp.sessions, buf_str(&payload), out);
     buf_free(&payload);
@@ -71,6 +75,16 @@ static struct str payload_of(struct connection *connection, struct str id, struc
     return payload;
 }
 
+/* The agent, and behind it the caller, where there is one. */
+static void take_agent(struct str rest, struct mcp_claims *claims)
+{
+    const char *end = rest.n != 0 ? memchr(rest.p, '\n', rest.n) : NULL;
+    size_t n = end != NULL ? (size_t)(end - rest.p) : rest.n;
+    claims->agent = (struct str){rest.p, n};
+    if (end != NULL)
+        claims->caller = (struct str){end + 1, rest.n - n - 1};
+}
+
 bool mcp_session_read(struct connection *connection, struct str id, struct arena *arena,
                       struct mcp_claims *claims)
 {
@@ -87,9 +101,11 @@ bool mcp_session_read(struct connection *connection, struct str id, struct arena
     };
     struct str rest = {payload.p + FIXED_BYTES, payload.n - FIXED_BYTES};
     const char *end = rest.n != 0 ? memchr(rest.p, '\n', rest.n) : NULL;
-    if (end != NULL) {
+    if (end == rest.p && end != NULL) {
+        claims->caller = (struct str){rest.p + 1, rest.n - 1};
+    } else if (end != NULL) {
         claims->session = (struct str){rest.p, (size_t)(end - rest.p)};
-        claims->agent = (struct str){end + 1, rest.n - claims->session.n - 1};
+        take_agent((struct str){end + 1, rest.n - claims->session.n - 1}, claims);
     }
     return claims->version < MCP_VERSION_COUNT;
 }

@@ -29,6 +29,7 @@ struct mcp_claims {
     unsigned client_can;
     struct str companion;
     struct str session, agent; /* of the URL; p == NULL: /mcp */
+    struct str caller;         /* whose it is, beyond its URL; n == 0: nobody in particular */
 };
 
 /* A name for a companion, on the shard of `session` where that is given. */

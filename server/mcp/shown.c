@@ -154,6 +154,10 @@ static void add_content(struct shown *shown, struct str id, struct str content)
     buf_add_literal(&shown->json, ",\"content\":\"");
     buf_add_str(&shown->json, piece);
     buf_add_byte(&shown->json, '"');
+    if (scan_is_null(content)) {
+        buf_add_literal(&shown->text, "[its content is hidden from you]");
+        return;
+    }
     buf_add_byte(&shown->text, '"');
     buf_add_str(&shown->text, piece);
     buf_add_byte(&shown->text, '"');
@@ -193,6 +197,8 @@ size_t shown_add_piece(struct shown *shown, struct str message, struct str threa
     struct buf quoted = {0};
     struct mark mark = begin(shown);
 
+    if (!of_data && scan_is_null(source))
+        source = STR("\"\"");
     if (of_data) { /* as a text, which can be cut anywhere */
         json_add_string(&quoted, source.p != NULL ? source : STR("null"));
         source = buf_str(&quoted);
@@ -245,19 +251,19 @@ bool shown_add_thread(struct shown *shown, struct str id, struct str thread)
     struct str messages = scan_member(thread, "older"); /* an outline's: all of them */
 
     text_add(&shown->json, "{\"thread\":\"%.*s\"", ID_ARGS(id));
-    json_member(&shown->json, "name", name);
+    json_text(&shown->json, "name", name);
     text_add(&shown->json, ",\"status\":\"%.*s\"", ID_ARGS(status));
     json_text(&shown->json, "summary", summary);
     text_add(&shown->json, ",\"creator\":\"%.*s\"", ID_ARGS(creator));
     bool yours = json_ids(&shown->json, "participants", participants, shown->reader);
     text_add(&shown->json, ",\"yours\":%s", yours ? "true" : "false");
-    json_member(&shown->json, "messages", messages);
+    json_member(&shown->json, "messages", messages.p != NULL ? messages : STR("0"));
     buf_add_byte(&shown->json, '}');
 
     text_add(&shown->text, "- %.*s ", ID_ARGS(id));
     buf_add_str(&shown->text, name);
     text_add(&shown->text, ", %.*s, by %.*s, %.*s messages, with ", ID_ARGS(status),
-             ID_ARGS(creator), ID_ARGS(messages));
+             ID_ARGS(creator), ID_ARGS(messages.p != NULL ? messages : STR("hidden")));
     text_ids(&shown->text, participants, yours);
     text_quoted(&shown->text, ", summary ", summary);
     buf_add_byte(&shown->text, '\n');

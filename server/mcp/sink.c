@@ -1,4 +1,5 @@
 #include "server/mcp/sink.h"
+#include "server/auth/guard.h"
 
 #include "server/frontend.h"
 #include "server/mcp/internal.h"
@@ -43,6 +44,10 @@ static bool is_taken(h2o_socket_t *sock)
 /* The same of an answer that h2o is done with. */
 static bool was_written(const struct exchange *exchange)
 {
+    const h2o_req_t *req = exchange->req;
+    /* Of HTTP/2 the client may have given up what h2o still holds. */
+    if (exchange_is_http2(exchange) && req->bytes_sent < req->res.content_length)
+        return false;
     return exchange->answered && exchange->rest.n == 0 && is_taken(exchange->connection->sock);
 }
 
@@ -68,6 +73,7 @@ static void sink_free(struct mcp_sink *sink)
         sink->next->previous = sink->previous;
     buf_free(&sink->results);
     free(sink->id_prefix);
+    grant_release(sink->grant);
     free(sink);
 }
 
@@ -107,6 +113,7 @@ struct mcp_sink *sink_new(struct exchange *exchange, enum sink_kind kind, enum m
     struct mcp_sink *sink = mem_alloc(sizeof(*sink));
 
     *sink = (struct mcp_sink){.frontend = exchange->frontend,
+                              .grant = grant_hold(exchange->grant),
                               .exchange = exchange,
                               .kind = kind,
                               .version = version,
@@ -173,7 +180,7 @@ static void on_fill(void *owner)
         return; /* what was dropped must not pass for written */
     /* What was pushed before this has been taken by the socket. */
     if (sink->first == NULL && sink->hooks != NULL)
-        run_hooks(sink, is_taken(sink->outlet->sock));
+        run_hooks(sink, is_taken(sink->outlet->connection->sock));
     push_queued(sink);
     if (sink->notes != NULL && sink->first == NULL)
         mcp_notes_fill(sink->notes);
@@ -191,6 +198,12 @@ static void on_quiet(void *owner)
     struct mcp_sink *sink = owner;
     sink->quiet = true;
     outlet_wake(sink->outlet);
+}
+
+/* Calls that run on find nobody to answer. */
+static void on_expired(void *owner)
+{
+    outlet_end(((struct mcp_sink *)owner)->outlet);
 }
 
 static void on_drain(void *owner)
@@ -216,6 +229,7 @@ static const struct outlet_ops outlet_ops = {
     .fill = on_fill,
     .quiet = on_quiet,
     .drain = on_drain,
+    .expired = on_expired,
     .closed = on_closed,
 };
 

@@ -44,6 +44,7 @@ struct sink_hook {
 struct mcp_sink {
     struct frontend *frontend;
     struct mcp_sink *previous, *next; /* all of a frontend's */
+    struct grant *grant;              /* of the request; NULL: there are no keys */
     struct exchange *exchange;        /* its answer is due, or being written */
     struct outlet *outlet;            /* it is an event stream */
     struct mcp_call *calls;

@@ -6,6 +6,8 @@
  * with isError, which a model gets to read: with what is allowed, or what to do next.
  */
 #include "server/mcp/tools.h"
+#include "server/auth/guard.h"
+#include "server/mcp/sink.h"
 
 #include "server/frontend.h"
 #include "server/mcp/rpc.h"
@@ -225,7 +227,7 @@ struct request *tool_command_request(struct mcp_call *call, const struct tool_co
     *item = (struct request_command){.command.type = tool->type};
     request->commands = item;
     request->commands_n = 1;
-    request->caller = STR("");
+    request->caller = arena_copy(&request->arena, guard_caller(call->sink->grant));
     if (!read_arguments(call, &rows, arguments, &request->arena, f, &given)) {
         request_free(request);
         return NULL;

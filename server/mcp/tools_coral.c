@@ -123,7 +123,7 @@ static void add_renamed(struct buf *out, struct str object, const struct renamed
 {
     for (size_t i = 0; i < n; i++) {
         text_add(out, "%s\"%s\":", i != 0 ? "," : "", members[i].name);
-        buf_add_str(out, scan_member(object, members[i].of));
+        buf_add_str(out, scan_or_null(scan_member(object, members[i].of)));
     }
 }
 

@@ -61,9 +61,20 @@ static uint32_t page_show(const struct page *page, uint32_t from, struct str thr
     return shown->n;
 }
 
+/* 0: it is hidden. */
 static uint64_t seq_of(struct str message)
 {
-    return scan_u64(scan_member(message, "seq"));
+    uint64_t seq = scan_u64(scan_member(message, "seq"));
+    return seq != 0 ? seq : core_message_seq(scan_id(scan_member(message, "id")));
+}
+
+/* Where to go on, from the last that was shown; where that does not say it, behind the page. */
+static void add_place(struct buf *more, const char *where, uint64_t seq, struct str next)
+{
+    if (seq != 0)
+        text_add(more, "%s-%llu", where, (unsigned long long)seq);
+    else if (!scan_is_null(next))
+        text_add(more, "%s-%.*s", where, ID_ARGS(next));
 }
 
 /* Shows the oldest that fit, and where they end; or, read backwards, the newest that fit and where
@@ -77,14 +88,11 @@ static void show_page(const struct page *page, struct str body, struct str threa
     if (!forwards) {
         while (page_show(page, from, thread, shown) < page->n - from)
             from++;
-        if (from != 0)
-            text_add(more, "before-%llu", (unsigned long long)seq_of(page->items[from]));
-        else if (!scan_is_null(next))
-            text_add(more, "before-%.*s", ID_ARGS(next));
+        add_place(more, "before", from != 0 ? seq_of(page->items[from]) : 0, next);
     } else {
         uint32_t n = page_show(page, 0, thread, shown);
         if (n != 0 && (n < page->n || !scan_is_null(next)))
-            text_add(more, "after-%llu", (unsigned long long)seq_of(page->items[n - 1]));
+            add_place(more, "after", seq_of(page->items[n - 1]), next);
     }
 }
 
@@ -290,7 +298,7 @@ void atoll_list_agents_call(struct mcp_call *call, const struct json_value *argu
 
 static void add_session(struct tool_answer *answer, const struct request *request, struct str state)
 {
-    struct str id = scan_id(scan_member(state, "id"));
+    struct str id = request->session;
     struct str status = scan_id(scan_member(state, "status"));
     struct str summary = scan_member(state, "summary");
 

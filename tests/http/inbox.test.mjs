@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import http from 'node:http';
 import { describe, it } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { expect, refused, serve, serving, until } from './harness.mjs';
 
 const contents = (inbox) => inbox.messages.map((m) => m.content);
@@ -48,6 +49,15 @@ describe('the inbox', () => {
     assert.deepEqual(contents(await server.inbox(sid, 'cat')), []);
     await server.say(sid, 'ann', '4');
     assert.deepEqual(contents(await server.inbox(sid, 'cat')), ['4']);
+  });
+
+  it('waits for as long as it was asked to, also after a time when nobody asked', async (t) => {
+    const quiet = await serve(t, { args: ['--shards', '1'] });
+    const sid = await quiet.session();
+    await delay(2000); // the server sleeps
+    const began = performance.now();
+    assert.deepEqual((await quiet.inbox(sid, 'ann', '?wait=1')).messages, []);
+    assert.ok(performance.now() - began > 990, `${performance.now() - began} ms`);
   });
 
   it('begins at the first message for who joins with history', async () => {

@@ -39,7 +39,7 @@ class ManyFold {
   ready({ sessions }) {
     assert.ok(!this.isReady, 'ready once');
     if (!this.resumed || this.log.some((e) => e.event === 'reset'))
-      assert.equal(sessions, this.sessions.size);
+      assert.ok(sessions >= this.sessions.size, 'all were told, some perhaps twice');
     this.isReady = true;
   }
   position() { assert.ok(this.isReady); }

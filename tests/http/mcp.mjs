@@ -122,6 +122,7 @@ export function send(server, method, path, { body, headers = {}, ends_ms, check 
     ...(text === undefined ? {} : { 'content-type': 'application/json',
       'content-length': Buffer.byteLength(text) }),
     accept: method === 'GET' ? 'text/event-stream' : BOTH,
+    ...(server.token && { authorization: `Bearer ${server.token}` }),
     ...headers,
   }).filter(([, value]) => value !== undefined));
   const answered = new Promise((done, fail) => {

@@ -106,3 +106,44 @@ it('a stopping server says through the proxy when to come back', async (t) => {
   assert.deepEqual(await within(server.exited, 'the end of the process'),
     { code: 0, signal: null });
 });
+
+it('a proxy and the server agree on where a request ends', async (t) => {
+  const server = await serve(t);
+  const socketPath = await proxied(t, server);
+  const inner = (sid) => `POST /v1/sessions HTTP/1.1\r\nhost: localhost\r\n` +
+    `content-type: application/json\r\ncontent-length: ${sid.length + 14}\r\n\r\n` +
+    `{"session":"${sid}"}`;
+  const outer = (lines, rest) => 'POST /v1/sessions HTTP/1.1\r\nhost: localhost\r\n' +
+    `content-type: application/json\r\n${lines}\r\n${rest}`;
+  const disguises = {
+    lengths: (rest) => outer(`content-length: 0\r\ncontent-length: ${rest.length}\r\n`, rest),
+    'length and chunks': (rest) => outer(`content-length: ${rest.length + 5}\r\n` +
+      'transfer-encoding: chunked\r\n', `0\r\n\r\n${rest}`),
+    'a coding with a tab': (rest) => outer(`content-length: ${rest.length + 5}\r\n` +
+      'transfer-encoding:\tchunked\r\n', `0\r\n\r\n${rest}`),
+    'a strange coding': (rest) => outer(`content-length: ${rest.length + 5}\r\n` +
+      'transfer-encoding: xchunked\r\n', `0\r\n\r\n${rest}`),
+    'a name with a blank': (rest) => outer(`content-length: ${rest.length + 5}\r\n` +
+      'transfer-encoding : chunked\r\n', `0\r\n\r\n${rest}`),
+    'a bare LF in a chunk': (rest) => outer('transfer-encoding: chunked\r\n',
+      `1;\n{\r\n0\r\n\r\n${rest}`),
+    'a body that GET has': (rest) => outer(`content-length: ${rest.length}\r\n`, rest)
+      .replace('POST', 'GET'),
+  };
+  for (const [what, disguise] of Object.entries(disguises)) {
+    const sid = `smuggled-${Object.keys(disguises).indexOf(what)}`;
+    const socket = net.connect(socketPath);
+    socket.on('error', () => {});
+    const closed = new Promise((done) => socket.on('close', done));
+    let heard = '';
+    socket.on('data', (d) => { heard += d; });
+    // Behind it a good request of the same client: as many answers as the proxy saw requests.
+    socket.write(`${disguise(inner(sid))}GET /healthz HTTP/1.1\r\nhost: localhost\r\n` +
+      'connection: close\r\n\r\n');
+    await within(closed, `the end of: ${what}`);
+    const view = await server.get(`/v1/sessions/${sid}`);
+    // Where the proxy took it for a request of its own, it has answered for it, too.
+    if (view.status === 200) assert.match(heard, new RegExp(`"id":"${sid}"`), what);
+    expect(await server.get('/healthz', { socketPath }), 200); // the next one's answer is its own
+  }
+});

@@ -1,6 +1,7 @@
 #include "tests/instructions/front.h"
 
 #include <errno.h>
+#include <jwt.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -20,13 +21,14 @@ void front_turn(struct front *front)
 void front_ask(struct front *front, unsigned number, struct str body)
 {
     struct buf text = {0};
-    char head[160];
+    char head[1024];
     int n = snprintf(head, sizeof(head),
                      "POST /v1/sessions/bench%u/commands HTTP/1.1\r\n"
                      "Host: 127.0.0.1:8080\r\n"
                      "Content-Type: application/json\r\n"
-                     "Content-Length: %zu\r\n\r\n",
-                     number, body.n);
+                     "Content-Length: %zu\r\n%s%s%s\r\n",
+                     number, body.n, front->token != NULL ? "Authorization: Bearer " : "",
+                     front->token != NULL ? front->token : "", front->token != NULL ? "\r\n" : "");
     buf_add(&text, head, (size_t)n);
     buf_add_str(&text, body);
     ssize_t written = write(front->clients[number], text.p, text.n);
@@ -95,6 +97,42 @@ static int listen_at(struct sockaddr_un *address, const char *folder)
     return fd;
 }
 
+/* A key in a file, an option that names it, and a token for all that the clients do. */
+static void make_key(struct front *front, const char *folder)
+{
+    static const unsigned char secret[] = "the key of who counts instructions";
+    char path[256], error[CONFIG_ERROR_SIZE], option[] = "--auth-key";
+    char *arguments[] = {option, path};
+    jwt_t *token = NULL;
+
+    snprintf(path, sizeof(path), "%s/key", folder);
+    FILE *file = fopen(path, "w");
+    if (file == NULL || fputs((const char *)secret, file) < 0 || fclose(file) != 0)
+        house_fail("cannot write %s", path);
+    config_free(&front->config);
+    if (config_load(&front->config, 2, arguments, error, sizeof(error)) != 0)
+        house_fail("%s", error);
+    if (jwt_new(&token) != 0 || jwt_add_grant(token, "sub", "a1") != 0 ||
+        jwt_add_grant(token, "sid", "bench*") != 0 ||
+        jwt_add_grant(token, "scope", "read write admin") != 0 ||
+        jwt_set_alg(token, JWT_ALG_HS256, secret, sizeof(secret) - 1) != 0 ||
+        (front->token = jwt_encode_str(token)) == NULL)
+        house_fail("cannot make a token");
+    jwt_free(token);
+}
+
+static void publish(struct front *front)
+{
+    struct config config;
+    struct live *live;
+    char error[CONFIG_ERROR_SIZE];
+    config_copy(&config, &front->config);
+    if (live_make(&config, NULL, 0, &live, error, sizeof(error)) != 0)
+        house_fail("%s", error);
+    live_open(&front->shared.live);
+    live_publish(&front->shared.live, live);
+}
+
 static void start(struct front *front)
 {
     struct house *house = front->house;
@@ -106,7 +144,7 @@ static void start(struct front *front)
         .frontends = 1,
         .figures = &front->figures,
     };
-    access_init(&front->shared.access, &front->config);
+    publish(front);
     front->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     h2o_socket_buffer_mmap_settings.threshold = SIZE_MAX; /* as the server does */
     front->frontend = frontend_ops.start(&front->shared, house->reactor, &house->mailbox,
@@ -117,13 +155,16 @@ static void start(struct front *front)
     front->frontend->listeners[0].local = false;
 }
 
-void front_open(struct front *front, struct house *house, unsigned clients, bool watched)
+void front_open(struct front *front, struct house *house, unsigned clients, enum front_kind kind)
 {
     enum { TURNS_TO_JOIN = 6 };
+    bool watched = kind == FRONT_WATCHED;
     struct sockaddr_un address;
     assert(clients <= FRONT_CLIENTS_MAX);
     *front = (struct front){.house = house, .clients_n = clients};
     config_defaults(&front->config);
+    if (kind == FRONT_TOKEN)
+        make_key(front, house->scratch.path);
     front->listener = listen_at(&address, house->scratch.path);
     start(front);
     for (unsigned i = 0; i < clients; i++) {
@@ -151,6 +192,8 @@ void front_close(struct front *front)
     if (front->frontend->connections != NULL)
         house_fail("a connection has outlived its client");
     frontend_ops.stop(front->frontend);
+    live_close(&front->shared.live);
     close(front->wake_fd);
     config_free(&front->config);
+    free(front->token);
 }

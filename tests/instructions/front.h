@@ -16,6 +16,12 @@
 
 enum { FRONT_CLIENTS_MAX = 32 };
 
+enum front_kind {
+    FRONT_PLAIN,
+    FRONT_WATCHED, /* beside each client another connection, on which its session's events come */
+    FRONT_TOKEN,   /* there is a key, and each request brings a token */
+};
+
 struct front {
     struct house *house;
     struct config config;
@@ -27,11 +33,11 @@ struct front {
     int clients[FRONT_CLIENTS_MAX];
     int watchers[FRONT_CLIENTS_MAX]; /* -1: this client's session has none */
     uint64_t seen;                   /* events that watchers have been told */
+    char *token;                     /* NULL: none is needed */
 };
 
-/* `clients` connections to the frontend of a house that has as many sessions; `watched`: beside
- * each another one, on which its session's events are streamed. */
-void front_open(struct front *front, struct house *house, unsigned clients, bool watched);
+/* `clients` connections to the frontend of a house that has as many sessions. */
+void front_open(struct front *front, struct house *house, unsigned clients, enum front_kind kind);
 void front_close(struct front *front);
 /* Client `number` posts commands to the session of the same number. */
 void front_ask(struct front *front, unsigned number, struct str body);

@@ -360,21 +360,23 @@ static void run_round(struct front *front, const struct kind *kind, unsigned rou
     }
 }
 
-static const char *const post_names[] = {"POST", "POST, watched"};
+static const char *const post_names[] = {
+    [FRONT_PLAIN] = "POST", [FRONT_WATCHED] = "POST, watched", [FRONT_TOKEN] = "POST, token"};
 
-static void count_post(const struct kind *kind, int watched)
+static void count_post(const struct kind *kind, int how)
 {
+    bool watched = how == FRONT_WATCHED;
     unsigned rounds = WARM_TURNS + kind->turns;
     uint64_t sent = (uint64_t)rounds * kind->sessions * kind->commands;
     struct house house;
     struct front front;
     house_open(&house, kind->sessions, false);
     fill(&house, kind);
-    front_open(&front, &house, kind->sessions, watched);
+    front_open(&front, &house, kind->sessions, (enum front_kind)how);
     CALLGRIND_START_INSTRUMENTATION;
     for (unsigned round = 0; round < rounds; round++)
         run_round(&front, kind, round, round >= WARM_TURNS);
-    finish_row(kind, post_names[watched], kind->turns * kind->sessions * kind->commands);
+    finish_row(kind, post_names[how], kind->turns * kind->sessions * kind->commands);
     if (front.seen != (watched ? sent : 0))
         house_fail("%llu of %llu events were seen", (unsigned long long)front.seen,
                    (unsigned long long)sent);
@@ -403,8 +405,8 @@ static void count_kind(const struct kind *kind)
     run_row(kind, "decode", count_decode, 0);
     for (int followed = 0; followed < 2; followed++)
         run_row(kind, shard_names[followed], count_shard, followed);
-    for (int watched = 0; watched < 2; watched++)
-        run_row(kind, post_names[watched], count_post, watched);
+    for (int how = FRONT_PLAIN; how <= FRONT_TOKEN; how++)
+        run_row(kind, post_names[how], count_post, how);
 }
 
 int main(int argc, char **argv)

@@ -188,7 +188,7 @@ static void take_merged(struct run *run, struct watching *watcher, uint32_t end)
 {
     const struct frame *const *frames = (const struct frame *const *)run->frames + watcher->first;
     assert_true(compose_merge(frames, end - watcher->first, watcher->at, form_of(watcher),
-                              watcher->parts, &run->composed));
+                              watcher->parts, NULL, &run->composed));
     assert_true(run->composed.n <= 1);
     run->merges++;
     run->wholes += run->composed.n != 0 && memmem(run->composed.bytes.p, run->composed.bytes.n,
@@ -201,8 +201,8 @@ static void take_merged(struct run *run, struct watching *watcher, uint32_t end)
 static void take_narrowed(struct run *run, struct watching *watcher, const struct frame *frame)
 {
     uint64_t from = watcher->told + 1;
-    assert_true(compose_narrow(frame, watcher->at, form_of(watcher), watcher->parts, &watcher->told,
-                               &run->composed));
+    assert_true(compose_narrow(frame, watcher->at, form_of(watcher), watcher->parts, NULL,
+                               &watcher->told, &run->composed));
     take_composed(run, watcher, from);
 }
 

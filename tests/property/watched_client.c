@@ -266,7 +266,7 @@ static void expect_true_fold(const struct client *client, const char *what)
 static void expect_id(struct client *client, const struct message *message, uint64_t seq)
 {
     char expected[FRAMING_ID_BYTES + 1], scratch[FRAMING_VIEW_BYTES];
-    struct str view = framing_view(client->form, truth_parts[client->view / 2], scratch);
+    struct str view = framing_view(client->form, truth_parts[client->view / 2], NULL, scratch);
     bool has_id = client->framing != FRAMING_SSE_MANY;
     snprintf(expected, sizeof(expected), "%s-%llu-%.*s", client->epoch, (unsigned long long)seq,
              (int)view.n, view.p);
@@ -574,7 +574,7 @@ static void come_as(struct client *client, const struct client *other, struct wa
     wish->last_event_id = str_of(other->id);
     if (!framing_parse_id(wish->last_event_id, &position))
         wrong(other, "its id \"%s\" cannot be read", other->id);
-    struct str view = framing_view(client->form, truth_parts[client->view / 2], scratch);
+    struct str view = framing_view(client->form, truth_parts[client->view / 2], NULL, scratch);
     set_base(client, position.epoch, position.seq);
     client->asks_anew = client->form != WANTS_EVENTS && !str_equal(position.view, view);
     client->base_good = !client->asks_anew;

@@ -71,7 +71,7 @@ static void merge(struct stage *stage, uint64_t after, unsigned view,
 {
     composed_clear(&stage->out);
     assert_true(compose_merge((const struct frame *const *)stage->frames, stage->n, after, view,
-                              parts, &stage->out));
+                              parts, NULL, &stage->out));
 }
 
 static const struct core_parts *parts_of(struct world *w, const char *one, const char *other)
@@ -214,7 +214,7 @@ static void narrowed_patches_join(void **state)
           "session.update labels=q\"uote:1", "session.close summary=all");
     uint64_t told = 3;
     assert_true(compose_narrow(stage.frames[0], 6, WANTS_PATCHES,
-                               parts_of(stage.w, "/agents/bob", "/labels/q\"uote"), &told,
+                               parts_of(stage.w, "/agents/bob", "/labels/q\"uote"), NULL, &told,
                                &stage.out));
     assert_int_equal(stage.out.n, 3);
     assert_int_equal(told, 10);
@@ -243,11 +243,11 @@ static void a_form_that_a_frame_lacks_is_not_made_up(void **state)
     frame_builder_free(&builder);
     const struct frame *const *frames = (const struct frame *const *)stage.frames;
     const struct core_parts *parts = parts_of(stage.w, "/agents", NULL);
-    assert_false(compose_merge(frames, 1, 5, WANTS_COMPACT, NULL, &stage.out));
-    assert_false(compose_narrow(frames[0], 5, WANTS_COMPACT, parts, &told, &stage.out));
+    assert_false(compose_merge(frames, 1, 5, WANTS_COMPACT, NULL, NULL, &stage.out));
+    assert_false(compose_narrow(frames[0], 5, WANTS_COMPACT, parts, NULL, &told, &stage.out));
     assert_int_equal(stage.out.n, 0);
     assert_int_equal(told, 5);
-    assert_true(compose_narrow(frames[0], 5, WANTS_PATCHES, parts, &told, &stage.out));
+    assert_true(compose_narrow(frames[0], 5, WANTS_PATCHES, parts, NULL, &told, &stage.out));
     assert_int_equal(told, 6);
     close_stage(&stage);
 }

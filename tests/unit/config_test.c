@@ -9,6 +9,7 @@
 #include "server/memory.h"
 #include "server/serve.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <setjmp.h>
@@ -24,7 +25,8 @@
 
 #define SIZE_WORDS " (bytes, or with KiB, MiB, GiB, kB, MB, GB)"
 #define LISTEN_WORDS                                                                               \
-    "ADDR:PORT (an IPv4 address, an IPv6 address in brackets, or localhost) or unix:PATH"
+    "ADDR:PORT (an IPv4 address, an IPv6 address in brackets, or localhost), tls:ADDR:PORT, "      \
+    "unix:PATH or fd:NAME"
 
 static char directory[64];
 static char file[128];
@@ -33,8 +35,10 @@ static char error[CONFIG_ERROR_SIZE];
 static uint64_t served_shards;
 
 /* Stands in for the server; the shards tell that the configuration arrived. */
-int serve_run(const struct config *config)
+int serve_run(const struct config *config, int argc, char **argv)
 {
+    (void)argc;
+    (void)argv;
     served_shards = config->shards;
     return 7;
 }
@@ -144,6 +148,11 @@ static void defaults_are_the_documented_ones(void **state)
     assert_int_equal(loaded.checkpoint_bytes, 128 << 20);
     assert_int_equal(loaded.idle_passivate_ms, 600000);
     assert_int_equal(loaded.memory_bytes, memory_available_bytes() / 2);
+    assert_int_equal(loaded.memory_limit_bytes, memory_available_bytes());
+    assert_int_equal(loaded.rate_session.n, 0);
+    assert_int_equal(loaded.max_session_events, 0);
+    assert_int_equal(loaded.max_session_bytes, 0);
+    assert_int_equal(loaded.max_session_watchers, 0);
     assert_int_equal(loaded.retain_age_ms, 0);
     assert_int_equal(loaded.retain_bytes, 0);
     assert_int_equal(loaded.compact_after_ms, 600000);
@@ -269,6 +278,23 @@ static void history_options_come_from_every_source(void **state)
     assert_int_equal(loaded.compact_rate_bytes, 1 << 20);
     assert_int_equal(loaded.retain_age_ms, 7 * 24 * 3600 * 1000);
     assert_int_equal(loaded.checkpoint_bytes, 2 << 20);
+}
+
+static void budgets_come_from_every_source(void **state)
+{
+    (void)state;
+    write_file("rate_session: 100/s,burst=500\nmax_session_events: 7\nmax_session_watchers: 3\n");
+    setenv("ATOLL_MEMORY_LIMIT", "3GiB", 1);
+    assert_loads("--config", file, "--max-session-bytes", "2MiB", NULL);
+    unsetenv("ATOLL_MEMORY_LIMIT");
+    assert_int_equal(loaded.rate_session.n, 100);
+    assert_int_equal(loaded.rate_session.per_ms, 1000);
+    assert_int_equal(loaded.rate_session.burst, 500);
+    assert_int_equal(loaded.max_session_events, 7);
+    assert_int_equal(loaded.max_session_watchers, 3);
+    assert_int_equal(loaded.max_session_bytes, 2 << 20);
+    assert_int_equal(loaded.memory_limit_bytes, INT64_C(3) << 30);
+    assert_int_equal(loaded.memory_bytes, INT64_C(3) << 29); /* half of it */
 }
 
 static void write_limit(const char *group, const char *text)
@@ -406,6 +432,96 @@ static void addresses_become_what_bind_takes(void **state)
     assert_string_equal(((struct sockaddr_un *)&address)->sun_path, path + 5);
     path[112] = 'a';
     assert_true(config_parse_listen(path, &address, &size_bytes) < 0);
+}
+
+static void passed_sockets_are_named(void **state)
+{
+    struct sockaddr_storage address;
+    socklen_t size = 1;
+
+    (void)state;
+    assert_int_equal(config_parse_listen("fd:atoll.socket", &address, &size), 0);
+    assert_int_equal(address.ss_family, AF_UNSPEC);
+    assert_int_equal(size, 0);
+    assert_string_equal(config_listen_passed("fd:atoll.socket"), "atoll.socket");
+    assert_string_equal(config_listen_passed("tls:fd:https"), "https");
+    assert_true(config_listen_is_tls("tls:fd:https"));
+    assert_null(config_listen_passed("127.0.0.1:80"));
+    assert_int_equal(config_parse_listen("fd:", &address, &size), -EINVAL);
+    assert_int_equal(config_parse_listen("fd:a b", &address, &size), -EINVAL);
+    assert_int_equal(config_parse_listen("fd:a:b", &address, &size), -EINVAL);
+}
+
+static void rates_are_so_many_in_a_time_and_at_once(void **state)
+{
+    static const struct {
+        const char *text;
+        struct config_rate rate;
+        const char *written;
+    } rows[] = {
+        {"none", {0}, "none"},
+        {"100/s", {100, 1000, 100}, "100/s"},
+        {"600/min", {600, 60000, 600}, "600/min"},
+        {"1/h", {1, 3600000, 1}, "1/h"},
+        {"100/s,burst=500", {100, 1000, 500}, "100/s,burst=500"},
+        {"1000000/s,burst=1", {1000000, 1000, 1}, "1000000/s,burst=1"},
+        {"5/min,burst=5", {5, 60000, 5}, "5/min"},
+    };
+    static const char *const bad[] = {
+        "",       "0/s",           "100",           "100/d",        "-1/s",
+        "1.5/s",  "1000001/s",     "100/s,burst=0", "100/s,burst=", "100/s,burst=x",
+        "100/s,", "100/s;burst=2", " 100/s",        "100/s ",       "none/s",
+        "/s",     "100/sburst=2",
+    };
+    const struct config_option *option = config_options;
+    char written[64];
+
+    (void)state;
+    while (strcmp(option->name, "rate-token") != 0)
+        option++;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        assert_loads("--rate-token", rows[i].text, NULL);
+        assert_memory_equal(&loaded.rate_token, &rows[i].rate, sizeof(rows[i].rate));
+        config_write_value(&loaded, option, written, sizeof(written));
+        assert_string_equal(written, rows[i].written);
+    }
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        assert_true(load("--rate-token", bad[i], NULL) < 0);
+    assert_refused(
+        "--rate-token: \"fast\" is not allowed; must be none, or N/s, N/min or N/h, where "
+        "wished with ,burst=M for how many may come at once (else N); N and M are whole "
+        "numbers from 1 to 1000000",
+        "--rate-token", "fast", NULL);
+    setenv("ATOLL_RATE_TOKEN", "7/s,burst=9", 1);
+    assert_loads(NULL);
+    assert_int_equal(loaded.rate_token.burst, 9);
+    unsetenv("ATOLL_RATE_TOKEN");
+}
+
+/* What a reload does: options that may change do, others keep what they had. */
+static void copies_are_equal_and_what_cannot_change_is_kept(void **state)
+{
+    struct config next;
+    unsigned kept = 0;
+
+    (void)state;
+    assert_loads("--listen", "127.0.0.1:1", "--allowed-host", "a.example", "--shards", "3",
+                 "--data", "here", "--rate-address", "5/s", "--insecure-no-auth", NULL);
+    config_copy(&next, &loaded);
+    for (size_t i = 0; i < config_option_count; i++)
+        assert_true(config_equal(&next, &loaded, &config_options[i]));
+    config_free(&next);
+    config_defaults(&next);
+    for (size_t i = 0; i < config_option_count; i++)
+        kept += config_keep(&next, &loaded, &config_options[i]);
+    assert_int_equal(kept, 4);
+    assert_list(&next.listen, "127.0.0.1:1");
+    assert_string_equal(next.data, "here");
+    assert_int_equal(next.shards, 3);
+    assert_int_equal(next.insecure_no_auth, 1);
+    assert_list(&next.allowed_hosts, "");
+    assert_int_equal(next.rate_address.n, 0);
+    config_free(&next);
 }
 
 static void long_values_are_shown_cut_and_without_control_characters(void **state)
@@ -602,22 +718,32 @@ static int run(char *output, size_t size, char *first, char *second)
     return status;
 }
 
-static void check_config_prints_ok_or_the_error(void **state)
+static void check_config_prints_what_is_in_force_or_the_error(void **state)
 {
-    char output[512];
+    static char output[8192];
     char expected[512];
 
     (void)state;
     write_file("shards: 2\n");
     assert_int_equal(run(output, sizeof(output), "check-config", file), 0);
-    snprintf(expected, sizeof(expected), "%s: ok\n", file);
-    assert_string_equal(output, expected);
+    snprintf(expected, sizeof(expected), "\n%s: ok\n", file);
+    assert_non_null(strstr(output, expected));
+    assert_non_null(strstr(output, "\nshards: 2\n"));
+    assert_non_null(strstr(output, "\nrate_token: none\n"));
     write_file("shards: two\n");
     assert_int_equal(run(output, sizeof(output), "check-config", file), 2);
     snprintf(expected, sizeof(expected),
              "atoll: %s:1: shards: \"two\" is not allowed; must be a whole number from 0 to 64\n",
              file);
     assert_string_equal(output, expected);
+    write_file("listen: [\"0.0.0.0:8080\"]\n");
+    assert_int_equal(run(output, sizeof(output), "check-config", file), 2);
+    assert_non_null(strstr(output, "there is no --auth-key"));
+    write_file("listen: [\"0.0.0.0:8080\"]\ninsecure_no_auth: yes\n");
+    assert_int_equal(run(output, sizeof(output), "check-config", file), 0);
+    write_file("auth_key: [/nowhere/atoll.key]\n");
+    assert_int_equal(run(output, sizeof(output), "check-config", file), 2);
+    assert_non_null(strstr(output, "/nowhere/atoll.key"));
     assert_int_equal(run(output, sizeof(output), "check-config", NULL), 2);
     assert_string_equal(output, "atoll: usage: atoll check-config FILE\n");
 }
@@ -683,11 +809,15 @@ int main(void)
         TEST(empty_environment_variable_counts_as_not_set),
         TEST(units_multiply),
         TEST(history_options_come_from_every_source),
+        TEST(budgets_come_from_every_source),
         TEST(memory_is_what_the_tightest_group_allows),
         TEST(enums_take_each_of_their_values),
         TEST(bad_values_are_named_with_what_is_allowed),
         TEST(bad_addresses_are_refused),
         TEST(addresses_become_what_bind_takes),
+        TEST(passed_sockets_are_named),
+        TEST(rates_are_so_many_in_a_time_and_at_once),
+        TEST(copies_are_equal_and_what_cannot_change_is_kept),
         TEST(long_values_are_shown_cut_and_without_control_characters),
         TEST(list_has_an_end),
         TEST(bad_environment_is_named),
@@ -698,7 +828,7 @@ int main(void)
         TEST(errors_are_cut_to_the_buffer),
         TEST(values_are_written_as_they_are_read),
         TEST(shipped_file_has_every_option_at_its_default),
-        TEST(check_config_prints_ok_or_the_error),
+        TEST(check_config_prints_what_is_in_force_or_the_error),
         TEST(serve_gets_the_configuration_or_is_not_called),
         TEST(help_explains_every_option),
         TEST(other_commands_answer),

@@ -329,6 +329,25 @@ static void cursors_of_a_thread_are_read_or_refused(void **state)
     assert_int_equal(shown_cursor_parse((struct str){0}).place, SHOWN_NEWEST);
 }
 
+/* Members that are hidden from the reader are missing, elements null (server/redact.h). */
+static void what_is_hidden_leaves_the_form_whole(void **state)
+{
+    static const char *const messages[] = {"null", "{}", "{\"id\":\"m1\",\"mentions\":[null]}"};
+    (void)state;
+    for (size_t i = 0; i < sizeof(messages) / sizeof(messages[0]); i++) {
+        assert_true(shown_add_message(&shown, text_of(messages[i]), STR("t3")));
+        assert_int_equal(shown_add_piece(&shown, text_of(messages[i]), STR("t3"), i == 1, 0), 0);
+    }
+    assert_true(shown_add_agent(&shown, STR("ann"), STR("{}")));
+    assert_true(shown_add_thread(&shown, STR("t3"), STR("{}")));
+    json_t *all = items();
+    assert_int_equal(json_array_size(all), 8);
+    assert_string_equal(json_string_value(json_object_get(json_array_get(all, 0), "content")), "");
+    assert_true(json_is_integer(json_object_get(json_array_get(all, 7), "messages")));
+    json_decref(all);
+    assert_non_null(memmem(shown.text.p, shown.text.n, "hidden from you", 15));
+}
+
 int main(void)
 {
 #define SHOWING(test) cmocka_unit_test_setup_teardown(test, begin_showing, end_showing)
@@ -344,6 +363,7 @@ int main(void)
         SHOWING(a_piece_from_beyond_the_end_is_empty),
         SHOWING(an_agent_is_shown_with_status_note_and_description),
         SHOWING(a_thread_is_shown_with_who_takes_part),
+        SHOWING(what_is_hidden_leaves_the_form_whole),
         cmocka_unit_test(cursors_of_a_thread_are_read_or_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

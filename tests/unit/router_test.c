@@ -62,6 +62,13 @@ static void every_route_is_found(void **state)
         {"GET", "/readyz", ROUTE_READY},
         {"GET", "/openapi.yaml", ROUTE_OPENAPI},
         {"GET", "/v1/status", ROUTE_STATUS},
+        {"POST", "/v1/login", ROUTE_LOGIN},
+        {"POST", "/v1/logout", ROUTE_LOGOUT},
+        {"GET", "/v1/me", ROUTE_ME},
+        {"POST", "/v1/sessions/s/tickets", ROUTE_TICKET},
+        {"GET", "/metrics", ROUTE_METRICS},
+        {"GET", "/v1/log-level", ROUTE_LOG_LEVEL_GET},
+        {"PUT", "/v1/log-level", ROUTE_LOG_LEVEL_PUT},
         {"GET", "/v1/sessions", ROUTE_SESSION_LIST},
         {"POST", "/v1/sessions", ROUTE_SESSION_POST},
         {"GET", "/v1/sessions/s", ROUTE_SESSION_GET},
@@ -79,6 +86,7 @@ static void every_route_is_found(void **state)
         {"GET", "/v1/sessions/s/diff?from=1", ROUTE_DIFF},
         {"GET", "/v1/sessions/s/proof", ROUTE_PROOF},
         {"POST", "/v1/sessions/s/fork", ROUTE_FORK},
+        {"POST", "/v1/sessions/s/rebuild", ROUTE_REBUILD},
         {"GET", "/v1/sessions/s/export", ROUTE_EXPORT},
         {"POST", "/v1/sessions/s/import", ROUTE_IMPORT},
         {"POST", "/v1/sessions/s/agents", ROUTE_AGENT_POST},
@@ -111,6 +119,21 @@ static void every_route_is_found(void **state)
         assert_int_equal(found.rc, 0);
         assert_int_equal(found.match.route, rows[i].route);
     }
+}
+
+static void every_route_can_be_told_in_words(void **state)
+{
+    (void)state;
+    for (int route = ROUTE_NONE; route < ROUTE_COUNT; route++) {
+        struct buf path = {0};
+        assert_int_equal(router_describe((enum route)route, &path) != NULL, route != ROUTE_NONE);
+        assert_int_equal(path.n != 0, route != ROUTE_NONE);
+        buf_free(&path);
+    }
+    struct buf path = {0};
+    assert_string_equal(router_describe(ROUTE_PARTICIPANT_PUT, &path), "PUT");
+    assert_str(buf_str(&path), "/v1/sessions/{sid}/threads/{tid}/participants/{aid}");
+    buf_free(&path);
 }
 
 static void ids_are_taken_from_the_path(void **state)
@@ -183,7 +206,8 @@ static void other_methods_are_a_405_with_those_there_are(void **state)
     assert_int_equal(found.rc, PROBLEM_E_METHOD_NOT_ALLOWED);
     assert_string_equal(found.match.allow, "GET, POST");
     assert_int_equal(find("get", "/healthz").rc, PROBLEM_E_METHOD_NOT_ALLOWED);
-    assert_int_equal(find("HEAD", "/healthz").rc, PROBLEM_E_METHOD_NOT_ALLOWED);
+    assert_int_equal(find("HEAD", "/v1/login").rc, PROBLEM_E_METHOD_NOT_ALLOWED);
+    assert_int_equal(find("HEAD", "/healthz").rc, 0);
     assert_int_equal(find("OPTIONS", "/v1/sessions").rc, PROBLEM_E_METHOD_NOT_ALLOWED);
     assert_int_equal(find("", "/").rc, PROBLEM_E_METHOD_NOT_ALLOWED);
 }
@@ -249,9 +273,9 @@ static void parameters_belong_to_their_routes(void **state)
     assert_malformed("/v1/sessions/s/agents/a/inbox?from=a/b", "from");
     assert_int_equal(find("GET", "/v1/sessions?").rc, 0);
     assert_int_equal(find("GET", "/v1/sessions?&&limit=5&").rc, 0);
-    struct found found = find("PUT", "/v1/sessions/s/threads/t/participants/a");
-    assert_int_equal(found.rc, CORE_E_MALFORMED);
-    assert_string_equal(found.why.field, "by");
+    assert_malformed("/v1/sessions/s/diff?to=2", "from");
+    assert_malformed("/v1/sessions/s?ticket=x", "ticket");
+    assert_str(find("GET", "/v1/sessions/s/stream?ticket=x").query.ticket, "x");
 }
 
 static void labels_and_types_may_be_repeated(void **state)
@@ -518,6 +542,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_route_is_found),
+        cmocka_unit_test(every_route_can_be_told_in_words),
         cmocka_unit_test(ids_are_taken_from_the_path),
         cmocka_unit_test(bad_ids_are_named),
         cmocka_unit_test(unknown_paths_are_a_404),

@@ -165,6 +165,22 @@ static void a_cut_string_is_still_one(void **state)
     buf_free(&whole);
 }
 
+static void nothing_is_cut_off_what_is_not_there(void **state)
+{
+    static const char *const none[] = {"null", "7", ""};
+    (void)state;
+    for (size_t i = 0; i < sizeof(none) / sizeof(none[0]); i++) {
+        struct buf out = {0};
+        struct str value = {none[i], strlen(none[i])};
+        assert_true(scan_add_cut(&out, i == 2 ? (struct str){0} : value, 4));
+        assert_int_equal(out.n, 2);
+        assert_memory_equal(out.p, "\"\"", 2);
+        buf_free(&out);
+    }
+    expect(scan_or_null((struct str){0}), "null");
+    expect(scan_or_null(STR("1")), "1");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -176,6 +192,7 @@ int main(void)
         cmocka_unit_test(ids_are_found_in_an_array),
         cmocka_unit_test(depth_is_not_bounded),
         cmocka_unit_test(a_cut_string_is_still_one),
+        cmocka_unit_test(nothing_is_cut_off_what_is_not_there),
     };
     return cmocka_run_group_tests_name("scan", tests, NULL, NULL);
 }
