@@ -2,6 +2,8 @@
 # Runs the tests: tests/run.sh [PART...], by default all parts in this order:
 #   unit       ctest in build-asan/ (clang, address and undefined behaviour sanitizers)
 #   http       Node's tests in tests/http against that build's server
+#   deploy     Node's tests in tests/deploy: what deploy/ has for containers, by schema, and against
+#              that build's server
 #   mcp        Node's tests in tests/mcp: the protocol's conformance suite against that build's server
 #              with the suite's fixtures; and in tests/examples: agents that use it
 #   loadtest   Node's tests in tests/loadtest: the load generator, with sanitizers too, against that
@@ -12,6 +14,7 @@
 #   instructions  how many instructions a command takes in the release build, against the table in
 #              loadtest/RESULTS.md
 #   sim        2 000 fresh seeds of the simulator, of the release build (unit runs some with sanitizers)
+#   fuzz       each target of tests/fuzz with some thousand inputs, in build-fuzz/
 #   tsan       ctest in build-tsan/ (clang, thread sanitizer)
 #   clang      everything compiles without a warning in build-clang/
 #   http-tsan  tests/http, mcp, examples and crash against the thread sanitizer's server; left out,
@@ -30,7 +33,7 @@ cd "$root" || exit 1
 unset "${!ATOLL_@}" # they would be settings of the servers under test
 export LC_ALL=C.UTF-8
 
-all_parts=(unit http mcp loadtest crash browser instructions sim tsan clang http-tsan)
+all_parts=(unit http deploy mcp loadtest crash browser instructions sim fuzz tsan clang http-tsan)
 parts=("$@")
 ((${#parts[@]})) || parts=("${all_parts[@]}")
 for part in "${parts[@]}"; do
@@ -134,8 +137,15 @@ part_unit() {
     build_asan && run_ctest build-asan
 }
 
+http_packages=(haproxy nginx-light systemd)
+
 part_http() {
-    need_packages haproxy && build_asan && run_node build-asan http
+    need_packages "${http_packages[@]}" && build_asan && run_node build-asan http
+}
+
+part_deploy() {
+    need_packages libseccomp-dev && build_asan &&
+        npm_packages tests/deploy build-asan/npm.log && run_node build-asan deploy
 }
 
 # What passed is shown with the result.
@@ -198,6 +208,11 @@ part_sim() {
         closing build/sim.log 3 build/tests/atoll_sim --fresh 2000 -j 2
 }
 
+# What has to be is asked of few inputs here; tests/fuzz/run.sh --minutes looks for more.
+part_fuzz() {
+    mkdir -p build-fuzz && closing build-fuzz/run.log 18 tests/fuzz/run.sh --runs 5000
+}
+
 part_tsan() {
     build_tsan && run_ctest build-tsan
 }
@@ -212,7 +227,7 @@ part_http-tsan() {
         echo "left out: $SECONDS s have gone by; run it alone with: tests/run.sh http-tsan"
         return
     fi
-    need_packages haproxy && build_tsan && run_node build-tsan http && run_mcp build-tsan &&
+    need_packages "${http_packages[@]}" && build_tsan && run_node build-tsan http && run_mcp build-tsan &&
         run_node build-tsan crash
 }
 
