@@ -8,11 +8,13 @@
 
 import { batch, signal, type ReadonlySignal, type Signal } from '@preact/signals';
 import { useEffect, useMemo } from 'preact/hooks';
+import { forgetMe, isRedacted, lookUpMe } from './me';
 import { applyPatch } from './patch';
 import type {
-  Command, CommandAnswer, EventPage, MessagePage, Operation, Patch, Problem, ServerStatus, Summary,
-  View,
+  Command, CommandAnswer, EventPage, LogLevel, MessagePage, Operation, Patch, Problem, ServerStatus,
+  Summary, View,
 } from './types';
+import { wholeEvent, wholeMessages, wholePatch, wholeSummary, wholeView } from './whole';
 import { unreachable, type Connection, type FromHub, type ToHub } from './wire';
 
 export type { Connection } from './wire';
@@ -28,6 +30,11 @@ export const connection: ReadonlySignal<Connection> = connectionNow;
 /** Tries to connect now instead of at `retryAt`. */
 export function reconnectNow(): void {
   post({ kind: 'retry' });
+}
+
+/** The cookie is gone: what was opened with it ends, in all tabs. */
+export function disconnect(): void {
+  post({ kind: 'signed-out' });
 }
 
 let port: MessagePort | undefined;
@@ -66,6 +73,8 @@ function hear(message: FromHub): void {
   switch (message.kind) {
     case 'connection':
       connectionNow.value = message.connection;
+      if (message.connection.state === 'connected') void lookUpMe();
+      if (message.connection.state === 'signed-out') forgetMe();
       break;
     case 'told':
       post({ kind: 'ack' });
@@ -73,6 +82,9 @@ function hear(message: FromHub): void {
       break;
     case 'again':
       askAgain();
+      break;
+    case 'summaries-refused':
+      if (summaryFeed) summaryFeed.problem.value = message.problem;
       break;
     case 'refused':
       for (const feed of feeds.get(message.sid) ?? []) feed.refuse(message.problem);
@@ -84,9 +96,12 @@ function hear(message: FromHub): void {
       else asked?.done(message.result);
       break;
     }
+    case 'status-refused':
+      for (const { refused } of statusListeners) refused(message.problem);
+      break;
     case 'status': {
       const status = JSON.parse(message.text) as ServerStatus;
-      for (const listener of statusListeners) listener(status, message.at);
+      for (const { told } of statusListeners) told(status, message.at);
       break;
     }
   }
@@ -156,6 +171,8 @@ export interface Fold {
   readonly before: View | null;
   readonly after: View;
   readonly reset?: string | null;
+  /** The same as the server told it: only that folds where parts are hidden from us. */
+  readonly told: Pick<Fold, 'patches' | 'before' | 'after'>;
 }
 
 export interface SessionFeed {
@@ -186,6 +203,7 @@ class Feed implements SessionFeed {
   private queue: (Told & { event: 'snapshot' | 'patch' | 'end' })[] = [];
   private readonly listeners = new Set<(fold: Fold) => void>();
   private lost = false; // until the next snapshot
+  private told: View | null = null; // just as the server told it
 
   constructor(readonly sid: string) {}
 
@@ -213,7 +231,7 @@ class Feed implements SessionFeed {
 
   /** What is in the queue becomes one new view. */
   fold(): void {
-    const before = this.view.peek();
+    const before = this.told;
     const queue = this.queue;
     this.queue = [];
     const own = new Set<object>();
@@ -240,10 +258,14 @@ class Feed implements SessionFeed {
       }
     }
     if (after && after !== before) {
-      this.view.value = after;
+      this.told = after;
+      const shown = shownView(after);
+      const fold: Fold = { patches: isRedacted() ? patches.map(wholePatch) : patches,
+        before: this.view.peek(), after: shown, told: { patches, before, after },
+        ...(reset !== undefined && { reset }) };
+      this.view.value = shown;
       this.status.value = 'live';
       this.problem.value = null;
-      const fold: Fold = { patches, before, after, ...(reset !== undefined && { reset }) };
       for (const listener of this.listeners) listener(fold);
     }
     if (ended) this.status.value = 'ended';
@@ -323,6 +345,8 @@ export interface SummaryFeed {
   readonly version: ReadonlySignal<number>;
   /** The initial set has been told. */
   readonly ready: ReadonlySignal<boolean>;
+  /** Why nothing is told. */
+  readonly problem: ReadonlySignal<Problem | null>;
   close(): void;
 }
 
@@ -341,6 +365,7 @@ class Summaries implements SummaryFeed {
   readonly sessions = new Map<string, Summary>();
   readonly version = signal(0);
   readonly ready = signal(false);
+  readonly problem: Signal<Problem | null> = signal(null);
   private queue: Told[] = [];
   private stale = new Set<string>(); // told before the last reset, and not since
 
@@ -355,12 +380,13 @@ class Summaries implements SummaryFeed {
     const queue = this.queue;
     this.queue = [];
     for (const told of queue) {
-      if (told.event === 'summary') this.takeSummary(told);
+      if (told.event === 'summary') this.takeSummary(wholeSummary(told));
       else if (told.event === 'reset') this.stale = new Set(this.sessions.keys());
       else if (told.event === 'ready') {
         for (const sid of this.stale) this.sessions.delete(sid);
         this.stale.clear();
         this.ready.value = true;
+        this.problem.value = null;
       } else if (told.event === 'end') {
         if (this.sessions.get(told.session)?.epoch === told.epoch) {
           this.sessions.delete(told.session);
@@ -402,7 +428,11 @@ export function watchSummaries(
 
 // ---- the server's figures
 
-type StatusListener = (status: ServerStatus, at: number) => void;
+interface StatusListener {
+  told(status: ServerStatus, at: number): void;
+  /** It is not for us. */
+  refused(problem: Problem): void;
+}
 const statusListeners = new Set<StatusListener>();
 let statusWished = false;
 
@@ -440,10 +470,13 @@ async function read<T>(
   return request(`${path}${text && `?${text}`}`, { signal: signal ?? null });
 }
 
-async function request<T>(path: string, init: RequestInit): Promise<T> {
+const request = <T>(path: string, init: RequestInit): Promise<T> =>
+  ask(`/v1/sessions/${path}`, init);
+
+async function ask<T>(path: string, init: RequestInit): Promise<T> {
   let answer: Response;
   try {
-    answer = await fetch(`/v1/sessions/${path}`, init);
+    answer = await fetch(path, init);
   } catch (error) {
     if (init.signal?.aborted) throw error;
     throw new ProblemError(unreachable('The server cannot be reached.'));
@@ -453,10 +486,13 @@ async function request<T>(path: string, init: RequestInit): Promise<T> {
   return body as T;
 }
 
-/** The session now, or as it stood after event `at`. */
-export function readView(sid: string, at?: number, signal?: AbortSignal): Promise<View> {
+/** The session as it stood after event `at`, as the server tells it: see `shownView`. */
+export function readView(sid: string, at: number, signal?: AbortSignal): Promise<View> {
   return read(encodeURIComponent(sid), { at }, signal);
 }
+
+/** A view as pages take it. */
+export const shownView = (view: View): View => (isRedacted() ? wholeView(view) : view);
 
 export interface EventFilter {
   after?: number;
@@ -471,23 +507,37 @@ export interface EventFilter {
   cursor?: number | string;
 }
 
-export function readEvents(
+export async function readEvents(
   sid: string, filter: EventFilter = {}, signal?: AbortSignal): Promise<EventPage> {
-  return read(`${encodeURIComponent(sid)}/events`, { ...filter }, signal);
+  const page = await read<EventPage>(`${encodeURIComponent(sid)}/events`, { ...filter }, signal);
+  return isRedacted() ? { ...page, events: page.events.map(wholeEvent) } : page;
 }
 
 /** A page of messages, always oldest first: the newest ones, or those around a seq. */
-export function readMessages(
+export async function readMessages(
   sid: string, thread: string, page: { before?: number; after?: number; limit?: number },
   signal?: AbortSignal): Promise<MessagePage> {
-  return read(`${encodeURIComponent(sid)}/threads/${encodeURIComponent(thread)}/messages`, page,
-    signal);
+  const path = `${encodeURIComponent(sid)}/threads/${encodeURIComponent(thread)}/messages`;
+  const told = await read<MessagePage>(path, page, signal);
+  return isRedacted() ? { ...told, messages: wholeMessages(told.messages) } : told;
 }
 
 /** What leads from the state after event `from` to the one after `to`. */
 export function readDiff(sid: string, from: number, to: number, signal?: AbortSignal):
 Promise<{ epoch: string; from: number; to: number; ops: Operation[] }> {
   return read(`${encodeURIComponent(sid)}/diff`, { from, to }, signal);
+}
+
+/** Reads a session's records once more, which ends its quarantine where that succeeds. */
+export function rebuildSession(sid: string): Promise<{ session: string; seq: number }> {
+  return request(`${encodeURIComponent(sid)}/rebuild`, { method: 'POST' });
+}
+
+/** How much the server logs; with `level` it is changed. */
+export async function logLevel(level?: LogLevel): Promise<LogLevel> {
+  const init = level && { method: 'PUT', headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ level }) };
+  return (await ask<{ level: LogLevel }>('/v1/log-level', init ?? {})).level;
 }
 
 /** Makes a session that shares this one's history up to `at`. */

@@ -22,6 +22,9 @@ const COMMANDS_MOST = 1_000;
 const SILENCE_MS = 20_000;
 const PROBE_MS = 5_000;
 const STATUS_MS = 1_000;
+const STATUS_REFUSED_MS = 30_000;
+/** What a server closes with when the token is no longer good (RFC 6455: policy violation). */
+const NO_LONGER_GOOD = 1008;
 
 interface Page {
   readonly port: MessagePort;
@@ -132,6 +135,13 @@ export class Hub {
       case 'retry':
         this.retry();
         break;
+      case 'signed-out':
+        this.signOut();
+        // Who comes next does not say what this one wished.
+        for (const sent of this.commands.values()) this.answer(sent,
+          { problem: unreachable('You signed out before the server answered.') });
+        this.commands.clear();
+        break;
       case 'ack':
         page.under_way.shift();
         if (page.behind && page.under_way.length === 0) {
@@ -225,8 +235,12 @@ export class Hub {
     if (this.connection.state === 'connected') this.lostAt = Date.now();
     this.socket = undefined;
     this.watches.clear();
-    const why = reason || await this.whyNot();
+    const why = reason && code !== NO_LONGER_GOOD ? reason : await this.whyNot();
     if (this.socket !== undefined) return; // somebody asked to try at once
+    if (why === undefined) {
+      this.signOut();
+      return;
+    }
     // A server that restarts, or a connection that worked, is tried again soon.
     this.failures = code === 1012 || this.connection.state === 'connected' ? 0 : this.failures + 1;
     const most = Math.min(PAUSE_MOST_MS, PAUSE_LEAST_MS * 2 ** this.failures);
@@ -235,12 +249,29 @@ export class Hub {
     this.retryTimer = setTimeout(() => this.connect(), pause);
   }
 
-  /** A refused WebSocket says nothing to a page; the server's readiness does. */
-  private async whyNot(): Promise<string> {
+  /** Nothing is tried again until somebody has signed in. */
+  private signOut(): void {
+    const { socket } = this;
+    this.socket = undefined;
+    socket?.close();
+    clearTimeout(this.retryTimer);
+    this.watches.clear();
+    this.summaries.clear();
+    this.summariesReady = undefined;
+    this.summaryId = undefined;
+    this.setConnection({ state: 'signed-out' });
+  }
+
+  /** A refused WebSocket says nothing to a page; the server's readiness does, and whether it knows
+   * us. undefined: it does not. */
+  private async whyNot(): Promise<string | undefined> {
+    const ask = (path: string) =>
+      fetch(`${this.origin}${path}`, { signal: AbortSignal.timeout(PROBE_MS) });
     try {
-      const answer = await fetch(`${this.origin}/readyz`,
-        { signal: AbortSignal.timeout(PROBE_MS) });
-      if (answer.ok) return 'The connection was interrupted.';
+      const answer = await ask('/readyz');
+      if (answer.ok) {
+        return (await ask('/v1/me')).status === 401 ? undefined : 'The connection was interrupted.';
+      }
       const problem = await answer.json() as Problem;
       return problem.detail;
     } catch {
@@ -249,8 +280,8 @@ export class Hub {
   }
 
   private retry(): void {
-    if (this.connection.state !== 'waiting') return;
-    this.connect();
+    const { state } = this.connection;
+    if (state === 'waiting' || state === 'signed-out') this.connect();
   }
 
   private tick(): void {
@@ -438,8 +469,11 @@ export class Hub {
     if (status === 200 || !error) return;
     if (sid !== undefined) this.refuseWatch(sid, error);
     else if (ref === this.summaryRef) {
-      // Only what the page's address says can be refused here: labels that are none.
-      console.warn(error.detail);
+      if (status !== 429 && status !== 503) {
+        for (const page of this.pages)
+          if (page.labels) this.post(page, { kind: 'summaries-refused', problem: error });
+        return;
+      }
       setTimeout(() => { if (this.open && ref === this.summaryRef) this.sendSummaryWatch(); },
         RETRY_WATCH_MS);
     }
@@ -457,20 +491,21 @@ export class Hub {
 
   private async readStatus(): Promise<void> {
     const at = Date.now();
+    let pause = STATUS_MS;
     try {
       const answer = await fetch(`${this.origin}/v1/status`,
         { signal: AbortSignal.timeout(PROBE_MS) });
-      if (answer.ok) {
-        const text = await answer.text();
-        for (const page of this.pages) {
-          if (page.status) this.post(page, { kind: 'status', text, at });
-        }
-      }
+      const told: FromHub | undefined = answer.ok
+        ? { kind: 'status', text: await answer.text(), at }
+        : answer.status === 403
+          ? { kind: 'status-refused', problem: await answer.json() as Problem } : undefined;
+      if (told?.kind === 'status-refused') pause = STATUS_REFUSED_MS;
+      for (const page of this.pages) if (told && page.status) this.post(page, told);
     } catch {
       // What is wrong, the connection says.
     }
     if (this.statusTimer === undefined) return;
     this.statusTimer = setTimeout(() => void this.readStatus(),
-      Math.max(0, at + STATUS_MS - Date.now()));
+      Math.max(0, at + pause - Date.now()));
   }
 }

@@ -226,12 +226,44 @@ export interface Summary {
   /** Of the last event. */
   readonly ts: string;
   readonly created_at: string;
-  readonly agents: number;
-  readonly threads: number;
-  readonly messages: number;
+  /** null where some of what they count may be hidden from us. */
+  readonly agents: number | null;
+  readonly threads: number | null;
+  readonly messages: number | null;
 }
 
 // ---- the server
+
+/** /v1/me. Without keys (`open`) everybody may do everything. */
+export interface Me {
+  readonly auth: 'open' | 'token';
+  readonly sub: string | null;
+  readonly scope: string;
+  readonly sessions: readonly string[];
+  readonly expires: string | null;
+  readonly redacted: boolean;
+  /** There are no keys, and the server may be reached from elsewhere. */
+  readonly insecure: boolean;
+}
+
+export const logLevels = ['error', 'warn', 'info', 'debug'] as const;
+export type LogLevel = (typeof logLevels)[number];
+
+export interface Component {
+  readonly component: string;
+  readonly state: 'healthy' | 'degraded' | 'failing' | 'failed';
+  readonly since: string;
+  /** The last one. */
+  readonly error: string | null;
+  readonly error_at: string | null;
+}
+
+/** A session that is not served until it is rebuilt. */
+export interface Quarantined {
+  readonly session: string;
+  readonly reason: string;
+  readonly since: string;
+}
 
 /** /v1/status. Figures that this page does not know are in it too. */
 export interface ServerStatus {
@@ -242,6 +274,7 @@ export interface ServerStatus {
   readonly reactors: readonly ReactorFigures[];
   readonly shards: readonly ShardFigures[];
   readonly connected: readonly ConnectedAgent[];
+  readonly health: readonly Component[];
 }
 export interface ReactorFigures {
   readonly id: number;
@@ -253,6 +286,9 @@ export interface ReactorFigures {
 export interface ShardFigures {
   readonly shard: number;
   readonly log: Readonly<Record<string, number>>;
+  readonly quarantined: number;
+  /** The first of them. */
+  readonly quarantine: readonly Quarantined[];
   readonly [figure: string]: unknown;
 }
 /** An agent with a connection; at most 1,000 of each reactor are told. */

@@ -1,10 +1,16 @@
 // What the server does: figures and charts from /v1/status, once a second while this is seen.
 
 import type uPlot from 'uplot';
+import { effect } from '@preact/signals';
 import { useEffect, useMemo, useState } from 'preact/hooks';
-import { watchStatus } from '../data/client';
-import type { ConnectedAgent, ServerStatus } from '../data/types';
+import { connection, logLevel, ProblemError, rebuildSession, watchStatus } from '../data/client';
+import {
+  logLevels, type Component, type ConnectedAgent, type LogLevel, type Problem, type Quarantined,
+  type ServerStatus,
+} from '../data/types';
+import { announce } from '../ui/announce';
 import { Chart } from '../ui/chart';
+import { ProblemCard } from '../ui/problem';
 import { sessionHref } from '../ui/router';
 import { duration } from '../ui/time';
 import { several } from '../ui/words';
@@ -23,6 +29,12 @@ const TOLD_MOST = 1000; // connections that one reactor tells of; there may be m
 let samples: (Sample | { at: number })[] = [];
 let last: { status: ServerStatus; at: number } | undefined;
 
+effect(() => {
+  if (connection.value.state !== 'signed-out') return;
+  samples = [];
+  last = undefined;
+});
+
 function take(status: ServerStatus, at: number): void {
   const sample = last && at - last.at < GAP_MS ? compare(last.status, status, at) : undefined;
   // A gap in the lines, where the server did not answer or was another one.
@@ -34,11 +46,16 @@ function take(status: ServerStatus, at: number): void {
 
 function useStatus() {
   const [, seen] = useState(last?.at);
-  useEffect(() => watchStatus((status, at) => {
-    take(status, at);
-    seen(at);
+  const [problem, setProblem] = useState<Problem>();
+  useEffect(() => watchStatus({
+    told(status, at) {
+      take(status, at);
+      seen(at);
+      setProblem(undefined);
+    },
+    refused: setProblem,
   }), []);
-  return last?.status;
+  return { status: last?.status, problem };
 }
 
 // ---- charts
@@ -158,6 +175,136 @@ function Tiles({ status }: { status: ServerStatus }) {
   );
 }
 
+// ---- health
+
+const badges = { healthy: 'ok', degraded: 'warn', failing: 'bad', failed: 'bad' } as const;
+
+function since(time: string): string {
+  return `for ${duration(Date.now() - Date.parse(time))}`;
+}
+
+const worst = (ill: readonly Component[]) => (ill.length === 0 ? 'ok'
+  : ill.every(({ state }) => state === 'degraded') ? 'warn' : 'bad');
+
+/** All components in a line each; those that are well only where one has been ill. */
+function Health({ components }: { components: readonly Component[] }) {
+  const ill = components.filter(({ state }) => state !== 'healthy');
+  const shown = components.filter(({ state, error }) => state !== 'healthy' || error !== null);
+  return (
+    <section class="card figures health">
+      <header>
+        <h2 id="health">Health</h2>
+        <span class={`badge ${worst(ill)}`}>
+          {ill.length > 0 ? `${ill.length} of ${components.length} components not healthy`
+            : `${several(components.length, 'component')} healthy`}
+        </span>
+        <span class="grow" />
+        <LogLevelChoice />
+      </header>
+      {shown.length > 0 && <div class="scroll" tabIndex={0} role="region" aria-labelledby="health">
+        <table class="table">
+          <thead>
+            <tr>{['Component', 'State', 'Since', 'Last error'].map((name) =>
+              <th scope="col" key={name}>{name}</th>)}</tr>
+          </thead>
+          <tbody>
+            {shown.map(({ component, state, since: from, error, error_at }) => (
+              <tr key={component}>
+                <th scope="row">{component}</th>
+                <td><span class={`badge ${badges[state]}`}>{state}</span></td>
+                <td>{since(from)}</td>
+                <td>{error ?? '–'}{error_at && <span class="muted">, {since(error_at)
+                  .replace('for ', '')} ago</span>}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>}
+    </section>
+  );
+}
+
+const detailOf = (error: unknown) =>
+  (error instanceof ProblemError ? error.problem.detail : String(error));
+
+/** How much the server writes into its log, until it starts again. */
+function LogLevelChoice() {
+  const [level, setLevel] = useState<LogLevel>();
+  const [problem, setProblem] = useState('');
+  const choose = (wanted?: LogLevel) => logLevel(wanted).then((is) => {
+    setLevel(is);
+    setProblem('');
+    if (wanted) announce(`The log level is ${is}.`);
+  }, (error: unknown) => setProblem(detailOf(error)));
+  useEffect(() => void choose(), []);
+  return (
+    <label class="row small">
+      <span class="muted">Log level</span>
+      <select class="input" name="log-level" value={level} disabled={!level}
+        onChange={({ currentTarget }) => void choose(currentTarget.value as LogLevel)}>
+        {logLevels.map((name) => <option key={name}>{name}</option>)}
+      </select>
+      {problem !== '' && <span class="bad-text" role="alert">{problem}</span>}
+    </label>
+  );
+}
+
+function Rebuild({ sid }: { sid: string }) {
+  const [state, setState] = useState<'' | 'busy' | string>('');
+  async function rebuild() {
+    setState('busy');
+    try {
+      const { seq } = await rebuildSession(sid);
+      announce(`${sid} is rebuilt and stands at ${seq}.`);
+      setState('');
+    } catch (error) {
+      setState(detailOf(error));
+    }
+  }
+  return (
+    <span class="row wrap">
+      <button class="button" disabled={state === 'busy'} onClick={() => void rebuild()}>
+        Rebuild</button>
+      {state !== 'busy' && state !== '' && <span class="bad-text" role="alert">{state}</span>}
+    </span>
+  );
+}
+
+/** Sessions that are not served; nothing is shown where there are none. */
+function Quarantine({ status }: { status: ServerStatus }) {
+  const all = total(status.shards, 'quarantined');
+  const told = status.shards.flatMap(({ quarantine }): readonly Quarantined[] => quarantine);
+  if (all === 0) return null;
+  return (
+    <section class="card figures quarantine">
+      <header>
+        <h2 id="quarantine">In quarantine</h2>
+        <span class="badge bad">{several(all, 'session')} not served</span>
+      </header>
+      <div class="scroll" tabIndex={0} role="region" aria-labelledby="quarantine">
+        <table class="table">
+          <thead>
+            <tr>{['Session', 'Since', 'Why', ''].map((name) =>
+              <th scope="col" key={name}>{name}</th>)}</tr>
+          </thead>
+          <tbody>
+            {told.map(({ session, since: from, reason }) => (
+              <tr key={session}>
+                <th scope="row">{session}</th>
+                <td>{since(from)}</td>
+                <td>{reason}</td>
+                <td><Rebuild sid={session} /></td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+        {all > told.length && <p class="none muted small">
+          and {(all - told.length).toLocaleString()} more</p>}
+      </div>
+    </section>
+  );
+}
+
 const faces = { inbox: 'HTTP inbox', mcp: 'MCP', 'mcp-sse': 'MCP, HTTP+SSE' };
 
 /** Who is connected, each once with how often, by session; ids have no blanks. */
@@ -220,7 +367,8 @@ function flat(row: Row, prefix = ''): [string, unknown][] {
 
 function FigureTable({ title, word, rows }: { title: string; word: string; rows: readonly Row[] }) {
   const figures = rows.map((row) => new Map(flat(row)));
-  const names = [...figures[0]?.keys() ?? []].filter((name) => name !== 'id' && name !== word);
+  const names = [...figures[0]?.keys() ?? []]
+    .filter((name) => name !== 'id' && name !== word && !Array.isArray(figures[0]!.get(name)));
   return (
     <section class="card figures">
       <header><h2 id={`figures-${word}`}>{title}</h2></header>
@@ -251,12 +399,20 @@ function FigureTable({ title, word, rows }: { title: string; word: string; rows:
 }
 
 export default function ServerPage() {
-  const status = useStatus();
+  const { status, problem } = useStatus();
+  if (problem) {
+    return (
+      <ProblemCard problem={{ title: 'The server\'s figures are for those who run it',
+        detail: problem.detail }} />
+    );
+  }
   if (!status) return <p class="muted notice" role="status">Waiting for the server…</p>;
   return (
     <div class="server">
       <h1 class="visually-hidden">Server</h1>
       <Tiles status={status} />
+      <Quarantine status={status} />
+      <Health components={status.health} />
       <div class="charts">
         {charts.map((lines) => <ChartCard key={lines.title} lines={lines} status={status} />)}
       </div>

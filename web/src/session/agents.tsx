@@ -1,6 +1,7 @@
 // The agents: what each does, for how long, what it has not read, and how it is woken.
 
 import { useEffect, useState } from 'preact/hooks';
+import { me as account, speaksFor } from '../data/me';
 import type { Agent, WakeTarget } from '../data/types';
 import { AgentName, StatusDot } from '../ui/agents';
 import { duration, now } from '../ui/time';
@@ -41,7 +42,7 @@ export function Agents({ model }: { model: Model }) {
         <AgentRow key={id} id={id} agent={agent} unread={unread.get(id)}
           since={model.statusTimes.since(id, view!.seq, agent.status)}
           at={model.at.value === null ? null : Date.parse(view!.ts)} isMe={id === model.me.value}
-          onChange={may ? () => setChanging(id) : undefined} />)}
+          onChange={may && speaksFor(account.value, id) ? () => setChanging(id) : undefined} />)}
     </ul>
     {!all && agents.length > SHOWN && <button type="button" class="button small"
       onClick={() => setAll(true)}>Show all {number.format(agents.length)}</button>}
@@ -89,7 +90,8 @@ function AgentRow({ id, agent, unread, since, at, isMe, onChange }: {
 
 function Wake({ wake: { url, mentions, signed } }: { wake: WakeTarget }) {
   return <p class="muted small">Woken by {mentions ? 'messages that mention it' : 'each message'},
-    through {signed ? 'signed' : 'unsigned'} calls to <bdi class="mono">{gist(url, 300)}</bdi></p>;
+    through {signed ? 'signed' : 'unsigned'} calls{url !== '' && <>
+      {' '}to <bdi class="mono">{gist(url, 300)}</bdi></>}</p>;
 }
 
 function Ticking({ since, at }: { since: number; at: number | null }) {

@@ -2,6 +2,7 @@
 
 import type { ComponentChildren } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
+import { maySpeak, me as account, onlyAgent } from '../data/me';
 import type { State, Thread } from '../data/types';
 import { Join, ProblemLine, useCommand } from './forms';
 import type { Model } from './model';
@@ -16,6 +17,8 @@ export function Composer({ model, tid, thread, state }: {
   if (model.at.value !== null) return <Foot><p class="muted small grow">You look at the past.</p>
     <button type="button" class="button small" onClick={() => model.go(null)}>Back to live</button>
   </Foot>;
+  if (!maySpeak(account.value))
+    return <Foot><p class="muted small">You may look on, and not write.</p></Foot>;
   if (state.status === 'closed')
     return <Foot><p class="muted small">The session is closed.</p></Foot>;
   if (thread.status === 'closed')
@@ -31,8 +34,9 @@ function Foot({ children }: { children: ComponentChildren }) {
 }
 
 function SpeakingAs({ model, me }: { model: Model; me: string }) {
-  return <span class="muted small">As <strong>{me}</strong> · <button type="button" class="link"
-    onClick={() => model.speakAs(null)}>somebody else</button></span>;
+  return <span class="muted small">As <strong>{me}</strong>{onlyAgent(account.value) === null && <>
+    {' · '}<button type="button" class="link" onClick={() => model.speakAs(null)}>somebody else
+    </button></>}</span>;
 }
 
 function TakePart({ model, tid, thread, me }: {
@@ -41,6 +45,8 @@ function TakePart({ model, tid, thread, me }: {
   const { busy, problem, run } = useCommand(model);
   const names = Object.keys(thread.participants);
   const by = names.includes(thread.creator) ? thread.creator : names[0];
+  if (onlyAgent(account.value) !== null)
+    return <p class="muted small">As {me} you take part when an agent of this thread lets you in.</p>;
   if (by === undefined)
     return <p class="muted small">Nobody is left in this thread who could let you in.</p>;
   return <>

@@ -4,6 +4,7 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
 import type { ComponentChildren } from 'preact';
 import { ProblemError } from '../data/client';
+import { me as account, onlyAgent } from '../data/me';
 import {
   agentStatuses, type Agent, type AgentStatus, type Command, type CommandAnswer, type Problem,
 } from '../data/types';
@@ -72,7 +73,9 @@ function Buttons({ onDone, busy, action }: { onDone: () => void; busy: boolean; 
 
 /** Becomes an agent of the session, a new one or one that is there. */
 export function Join({ model }: { model: Model }) {
-  const [name, setName] = useState('');
+  const only = onlyAgent(account.value);
+  const [chosen, setName] = useState('');
+  const name = only ?? chosen;
   const field = useRef<HTMLInputElement>(null);
   const { busy, problem, run } = useCommand(model);
   const join = async () => {
@@ -86,6 +89,7 @@ export function Join({ model }: { model: Model }) {
     <label class="row grow"><span class="muted small">Speak here as</span>
       <input class="input grow" required pattern={ID_PATTERN} title={ID_RULE} value={name}
         placeholder="your-name" autocomplete="off" spellcheck={false} name="agent" ref={field}
+        readOnly={only !== null}
         onInput={(event) => setName(event.currentTarget.value)}
         onKeyDown={(event) => {
           if (event.key !== 'Enter') return;

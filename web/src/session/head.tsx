@@ -2,6 +2,7 @@
 
 import { useEffect, useState } from 'preact/hooks';
 import { forkSession, ProblemError } from '../data/client';
+import { mayWrite, me as account } from '../data/me';
 import type { Problem, View } from '../data/types';
 import { useHotkey } from '../ui/keys';
 import { navigate, place, sessionHref } from '../ui/router';
@@ -36,6 +37,8 @@ function Facts({ view }: { view: View }) {
     sum + thread.older + thread.messages.length, 0);
   return <>
     <span class={`badge ${status === 'open' ? 'ok' : ''}`}>{status}</span>
+    {account.value?.redacted && <span class="badge warn"
+      title="Your token does not show all of this session">parts are hidden from you</span>}
     <Labels labels={labels} />
     {parent && <span class="small">fork of{' '}
       <a href={`${sessionHref(parent.session)}?at=${parent.seq}`}>
@@ -92,7 +95,8 @@ function PastNote({ model }: { model: Model }) {
         {' of '}{number.format(model.calmLength.value)}
         {view?.seq === at ? view.ts && `, ${new Date(view.ts).toLocaleString()}` : ', loading…'}</>}
     </span>
-    {!problem && <Fork model={model} at={at} />}
+    {!problem && mayWrite(account.value) && !account.value!.redacted
+      && <Fork model={model} at={at} />}
     <button type="button" class="button primary" onClick={() => model.go(null)}>
       Back to live</button>
   </div>;

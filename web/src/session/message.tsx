@@ -1,6 +1,7 @@
 // One message. All of it was written by others: see text.tsx and markdown.tsx.
 
 import { useMemo } from 'preact/hooks';
+import { maySpeak, me as account } from '../data/me';
 import type { Message } from '../data/types';
 import { agentHue, AgentName } from '../ui/agents';
 import { clockTime } from '../ui/time';
@@ -77,19 +78,22 @@ export function MessageRow({ model, tid, message, context }: {
       </span>}
       <span class="grow" />
       <span class="message-tools">
-        <button type="button" class="button quiet small" aria-label={`Answer ${sender}, ${id}`}
-          onClick={() => model.answer(tid, message)}>Answer</button>
+        {maySpeak(account.value) && <button type="button" class="button quiet small"
+          aria-label={`Answer ${sender}, ${id}`}
+          onClick={() => model.answer(tid, message)}>Answer</button>}
         <button type="button" class="button quiet small" aria-label={`Inspect event ${seq}`}
           onClick={() => setQuery({ event: seq, panel: 'timeline' })}>Inspect</button>
       </span>
       <a class="muted small message-time" href={model.hrefOf(tid, id)}
-        title={`${id}, ${new Date(ts).toLocaleString()}`}>
+        title={ts === '' ? id : `${id}, ${new Date(ts).toLocaleString()}`}>
         <time dateTime={ts}>{clockTime(ts)}</time></a>
     </header>
     {reply_to && <button type="button" class="reply-to ellipsis"
       onClick={() => setQuery({ message: reply_to })}>
       <span aria-hidden="true">↩ </span><span class="visually-hidden">in answer to </span>
       <bdi>{replyGist(model, tid, reply_to)}</bdi></button>}
+    {content === '' && account.value?.redacted
+      && <p class="muted small">No text that you may see.</p>}
     <Content text={end === content.length ? content : content.slice(0, end)} context={context} />
     {end < content.length && <button type="button" class="button small show-all"
       onClick={() => model.unfold(seq)}>

@@ -1,6 +1,7 @@
 // The open thread: its messages, windowed, and where one speaks in it.
 
 import { useCallback, useEffect, useMemo, useRef, useState } from 'preact/hooks';
+import { maySpeak, me as account } from '../data/me';
 import type { Message, State, Thread } from '../data/types';
 import { StatusDot } from '../ui/agents';
 import { place, setQuery } from '../ui/router';
@@ -36,8 +37,8 @@ function ThreadHead({ model, tid, thread, state }: {
   const [closing, setClosing] = useState(false);
   const names = Object.keys(thread.participants);
   const me = model.me.value;
-  const mayClose = me !== null && thread.status === 'open' && model.at.value === null &&
-    Object.hasOwn(thread.participants, me);
+  const mayClose = me !== null && maySpeak(account.value) && thread.status === 'open' &&
+    model.at.value === null && Object.hasOwn(thread.participants, me);
   return <header class="thread-head">
     <div class="row">
       <h2 class="grow ellipsis"><Isolated text={thread.name || tid} /></h2>
@@ -140,7 +141,7 @@ function useLookedFor(model: Model, tid: string,
 /** What somebody who takes part has before their eyes counts as read after a moment. */
 function useReading(model: Model, tid: string, thread: Thread, upto: number): void {
   const me = model.me.value;
-  const unread = me !== null && upto > 0 && model.at.value === null &&
+  const unread = me !== null && maySpeak(account.value) && upto > 0 && model.at.value === null &&
     unreadIn(thread, me).count > 0;
   const newest = useRef(upto);
   newest.current = upto;

@@ -8,6 +8,7 @@
 
 import { computed, effect, signal, type ReadonlySignal } from '@preact/signals';
 import { readEvents, send, type Fold, type SessionFeed } from '../data/client';
+import { me as account, onlyAgent } from '../data/me';
 import type { Command, CommandAnswer, Message, View } from '../data/types';
 import { announce } from '../ui/announce';
 import { place, sessionHref, setQuery } from '../ui/router';
@@ -80,8 +81,10 @@ export class Model {
   readonly answering = signal<{ readonly tid: string; readonly message: Message } | null>(null);
   /** What was typed and not sent, by thread. */
   readonly drafts = new Map<string, string>();
-  /** The agent that somebody here speaks as; kept per session. */
-  readonly me = signal<string | null>(null);
+  /** The agent that somebody here speaks as: who the token speaks for, or who was chosen, which is
+   * kept per session. */
+  readonly me: ReadonlySignal<string | null>;
+  private readonly chosen = signal<string | null>(null);
 
   private readonly logs = new Map<string, MessageLog>();
   private readonly ends: (() => void)[] = [];
@@ -99,7 +102,8 @@ export class Model {
     this.calm = calm;
     this.calmLength = calmLength;
     this.timeline = new Timeline(feed.sid);
-    this.me.value = localStorage.getItem(`atoll.agent.${feed.sid}`);
+    this.chosen.value = localStorage.getItem(`atoll.agent.${feed.sid}`);
+    this.me = computed(() => onlyAgent(account.value) ?? this.chosen.value);
     this.player = new Player({
       sid: feed.sid, past: this.past,
       position: () => this.at.peek() ?? this.length.peek(),
@@ -221,6 +225,6 @@ export class Model {
   speakAs(agent: string | null): void {
     if (agent === null) localStorage.removeItem(`atoll.agent.${this.sid}`);
     else localStorage.setItem(`atoll.agent.${this.sid}`, agent);
-    this.me.value = agent;
+    this.chosen.value = agent;
   }
 }

@@ -8,7 +8,8 @@
 // Requests are made one at a time; while one is under way only the newest wish is remembered.
 
 import { signal } from '@preact/signals';
-import { applyPatch, ProblemError, readDiff, readEvents, readView } from '../data/client';
+import { applyPatch, ProblemError, readDiff, readEvents, readView, shownView }
+  from '../data/client';
 import type { Fold } from '../data/client';
 import type { Patch, Problem, View } from '../data/types';
 
@@ -37,6 +38,8 @@ export class Past {
 
   private patches: Patch[] = [];
   private bytes = 0;
+  // All of these are as the server told them, with what is hidden missing.
+  private shown: View | null = null; // the same as `view`
   private checkpoints: View[] = []; // of what was watched, by seq
   private fetched: View[] = []; // the last one used comes last
   private wanted: number | null = null;
@@ -45,18 +48,18 @@ export class Past {
   constructor(private readonly sid: string) {}
 
   /** Takes what the feed told. */
-  note(fold: Fold): void {
-    if (fold.before?.epoch !== fold.after.epoch) this.fetched = [];
-    if (fold.reset !== undefined) {
+  note({ told: { before, after, patches }, reset }: Fold): void {
+    if (before?.epoch !== after.epoch) this.fetched = [];
+    if (reset !== undefined) {
       this.patches = [];
       this.bytes = 0;
-      this.checkpoints = [fold.after];
+      this.checkpoints = [after];
       return;
     }
     const last = this.checkpoints.at(-1);
-    if (fold.before && (!last || fold.before.seq - last.seq >= CHECKPOINT_EVENTS))
-      this.checkpoints.push(fold.before);
-    for (const patch of fold.patches) {
+    if (before && (!last || before.seq - last.seq >= CHECKPOINT_EVENTS))
+      this.checkpoints.push(before);
+    for (const patch of patches) {
       this.patches.push(patch);
       this.bytes += sizeOf(patch);
     }
@@ -93,7 +96,7 @@ export class Past {
     const found = this.fetched.find((view) => view.seq === seq);
     if (found) return found;
     const bases = this.checkpoints.concat(this.fetched).filter((view) => view.seq <= seq);
-    if (this.view.peek() && this.view.peek()!.seq <= seq) bases.push(this.view.peek()!);
+    if (this.shown && this.shown.seq <= seq) bases.push(this.shown);
     let base = bases.reduce<View | null>((a, b) => a && a.seq >= b.seq ? a : b, null);
     if (!base || base.seq === seq) return base;
     const own = new Set<object>();
@@ -120,7 +123,7 @@ export class Past {
     this.wanted = null;
     this.asking?.abort();
     this.asking = null;
-    this.view.value = null;
+    this.shown = this.view.value = null;
     this.problem.value = null;
   }
 
@@ -132,7 +135,8 @@ export class Past {
   }
 
   private found(view: View): void {
-    this.view.value = view;
+    this.shown = view;
+    this.view.value = shownView(view);
     this.problem.value = null;
   }
 
@@ -159,7 +163,7 @@ export class Past {
   }
 
   private async fetch(seq: number, abort: AbortSignal): Promise<View> {
-    const base = this.view.peek();
+    const base = this.shown;
     if (!base || Math.abs(base.seq - seq) > DIFF_EVENTS) return readView(this.sid, seq, abort);
     const [diff, { events }] = await Promise.all([
       readDiff(this.sid, base.seq, seq, abort),

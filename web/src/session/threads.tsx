@@ -1,6 +1,7 @@
 // The threads of the session: which there are, who takes part, what is new.
 
 import { useRef, useState } from 'preact/hooks';
+import { maySpeak, me as account } from '../data/me';
 import type { Thread } from '../data/types';
 import { RowList } from '../ui/list';
 import { setQuery } from '../ui/router';
@@ -67,7 +68,7 @@ export function Threads({ model, open }: { model: Model; open: string | null }) 
   return <section class="panel panel-threads" id="panel-threads" aria-label="Threads">
     <header class="panel-head row">
       <h2 class="grow">Threads <span class="muted small">{number.format(threads.length)}</span></h2>
-      {view?.state.status === 'open' && live &&
+      {view?.state.status === 'open' && live && maySpeak(account.value) &&
         <button type="button" class="button quiet icon" aria-label="New thread" title="New thread"
           onClick={() => setMaking(true)}><PlusIcon /></button>}
     </header>

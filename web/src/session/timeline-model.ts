@@ -49,10 +49,14 @@ const changes = (fields: Readonly<Record<string, unknown>>): string =>
       typeof value === 'object' ? `${name} ${changes(value as Record<string, unknown>)}` :
       `${name}: ${String(value).slice(0, SHORT)}`).join(' · ');
 
+// What is hidden from us is empty (data/whole.ts).
+const nameText = (name: string, participants: readonly string[]) =>
+  [name, list(participants)].filter((text) => text !== '').join(' · ');
+
 /** What was set, and what was reported, of a target. */
 const targetText = (target: Pick<WakeTarget, 'mentions'> & { url: string | null } | null) =>
-  target?.url ? `woken by ${target.mentions ? 'mentions' : 'messages'}: ${
-    target.url.slice(0, SHORT)}` : 'woken no more';
+  typeof target?.url === 'string' ? [`woken by ${target.mentions ? 'mentions' : 'messages'}`,
+    target.url.slice(0, SHORT)].filter((text) => text !== '').join(': ') : 'woken no more';
 const breakerText = (agent: string, { breaker, why }: Pick<WakeTarget, 'breaker' | 'why'>) =>
   breaker === 'open' ? `${agent} cannot be woken: ${why ?? 'calls fail'}` :
     `${agent} can be woken again`;
@@ -70,12 +74,13 @@ function factsOfEvent(event: SessionEvent): Facts {
       return { thread, agents: event.mentions, text: event.content.slice(0, SHORT) };
     case 'thread.created':
       return { thread, agents: event.participants,
-        text: `${event.name} · ${list(event.participants)}` };
+        text: nameText(event.name, event.participants) };
     case 'thread.participant_added': case 'thread.participant_removed':
-      return { thread, agents: about, text: `${event.agent}, by ${event.by}` };
+      return { thread, agents: about, text: event.agent + (event.by && `, by ${event.by}`) };
     case 'thread.closed': case 'session.closed':
       return { thread, agents: about, text: event.summary ?? '' };
-    case 'thread.read': return { thread, agents: about, text: `up to ${event.read}` };
+    case 'thread.read':
+      return { thread, agents: about, text: event.read > 0 ? `up to ${event.read}` : '' };
     case 'inbox.acked':
       return { thread, agents: about, text: list(event.threads.map((one) => one.thread)) };
     case 'agent.wake_set': return { thread, agents: about, text: targetText(event) };
@@ -83,7 +88,8 @@ function factsOfEvent(event: SessionEvent): Facts {
       return { thread, agents: about, text: breakerText(event.agent, event) };
     case 'agent.left': return { thread, agents: about, text: list(event.threads) };
     case 'session.forked':
-      return { thread, agents: about, text: `of ${event.parent} at ${event.parent_seq}` };
+      return { thread, agents: about, 
+        text: event.parent && `of ${event.parent} at ${event.parent_seq}` };
     default:
       return { thread, agents: about, text: changes(Object.fromEntries(
         Object.entries(event).filter(([name]) => !common.has(name)))) };
@@ -111,7 +117,7 @@ function factsOfPatch({ ops, type, actor }: Patch): Facts {
     } else if (root === 'threads' && member === undefined && value !== null) {
       const { name, participants } = value as Thread;
       for (const agent in participants) agents.add(agent);
-      text = `${name} · ${list(Object.keys(participants))}`;
+      text = nameText(name, Object.keys(participants));
     } else if (root === 'agents' && member === 'wake') {
       const target = value as WakeTarget | null;
       text = type === 'agent.wake_reported' && target ? breakerText(id!, target) :
@@ -177,6 +183,7 @@ export class Timeline {
     clearTimeout(this.showTimer);
     clearTimeout(this.settleTimer);
     this.asking?.abort();
+    this.asking = null;
   }
 
   /** Somebody looks at it: from now on it is filled. */

@@ -1,5 +1,6 @@
 // What somebody sees who has just installed Atoll: how to make the first session.
 
+import { mayWrite, me } from '../data/me';
 import { announce } from '../ui/announce';
 import { CopyIcon } from '../ui/icons';
 
@@ -22,6 +23,17 @@ function Commands({ text }: { text: string }) {
 
 export function NoSessions() {
   const base = `${location.origin}/v1/sessions`;
+  const who = me.value;
+  const hasToken = who?.auth === 'token';
+  if (hasToken && !mayWrite(who)) {
+    return (
+      <section class="empty">
+        <h1>No sessions yet</h1>
+        <p class="muted">None that your token reaches ({who.sessions.join(', ') || 'none at all'}).
+          As soon as there is one it appears here.</p>
+      </section>
+    );
+  }
   return (
     <section class="empty">
       <h1>No sessions yet</h1>
@@ -31,7 +43,9 @@ export function NoSessions() {
       </p>
       <Commands text={`A=${base}/demo
 J='Content-Type: application/json'
-curl -X PUT $A
+${hasToken ? `T='Authorization: Bearer YOUR-TOKEN'
+curl() { command curl -H "$T" "$@"; }
+` : ''}curl -X PUT $A
 curl -H "$J" $A/agents -d '{"agent":"planner"}'
 curl -H "$J" $A/agents -d '{"agent":"coder"}'
 curl -H "$J" $A/threads -d '{"thread":"plan","creator":"planner",

@@ -32,7 +32,7 @@ export function arrange(
     const now = new Map(found.map((summary) => [summary, rates.now(summary.session, at)]));
     return found.sort((a, b) => now.get(b)! - now.get(a)! || newestFirst(a, b));
   }
-  return found.sort((a, b) => b[sort] - a[sort] || byId(a, b));
+  return found.sort((a, b) => (b[sort] ?? -1) - (a[sort] ?? -1) || byId(a, b));
 }
 
 /** The labels that most sessions have, as `key:value`. */

@@ -9,6 +9,7 @@ import type { Summary } from '../data/types';
 import { CloseIcon, SearchIcon } from '../ui/icons';
 import { useHotkey } from '../ui/keys';
 import { RowList, type RowListHandle } from '../ui/list';
+import { ProblemCard } from '../ui/problem';
 import { place, sessionHref, setQuery } from '../ui/router';
 import { Ago, now } from '../ui/time';
 import { several } from '../ui/words';
@@ -51,6 +52,8 @@ function Labels({ labels }: { labels: Summary['labels'] }) {
   );
 }
 
+const counted = (n: number | null) => n?.toLocaleString() ?? '–';
+
 function Row({ summary, rates, at }: { summary: Summary; rates: Rates; at: number }) {
   const { session, status, labels } = summary;
   const seconds = rates.read(session, at);
@@ -68,13 +71,15 @@ function Row({ summary, rates, at }: { summary: Summary; rates: Rates; at: numbe
         <Sparkline seconds={seconds} at={at} />
         <span class="number small">{rateText(rates.now(session, at))}</span>
       </span>
-      <span class="number count" data-name="agents">{summary.agents.toLocaleString()}</span>
-      <span class="number count" data-name="threads">{summary.threads.toLocaleString()}</span>
-      <span class="number count" data-name="messages">{summary.messages.toLocaleString()}</span>
+      <span class="number count" data-name="agents">{counted(summary.agents)}</span>
+      <span class="number count" data-name="threads">{counted(summary.threads)}</span>
+      <span class="number count" data-name="messages">{counted(summary.messages)}</span>
       <span class="number count seq" data-name="seq">{summary.seq.toLocaleString()}</span>
       <span class="narrow muted small ellipsis">
-        {several(summary.agents, 'agent')} · {several(summary.threads, 'thread')} ·{' '}
-        {several(summary.messages, 'message')}
+        {(['agent', 'thread', 'message'] as const).flatMap((word) => {
+          const n = summary[`${word}s`];
+          return n === null ? [] : [several(n, word)];
+        }).join(' · ')}
       </span>
       <span class="number when muted"><Ago ts={summary.ts} /></span>
     </div>
@@ -219,6 +224,8 @@ function Search({ text }: { text: string }) {
 function Nothing({ feed, text, labels }: {
   feed: SummaryFeed; text: string; labels: readonly string[];
 }) {
+  const problem = feed.problem.value;
+  if (problem) return <ProblemCard problem={problem} />;
   if (!feed.ready.value) {
     return connection.value.state === 'connected'
       ? <p class="muted notice" role="status">Loading…</p>

@@ -9,6 +9,7 @@ import { AutoIcon, MoonIcon, SunIcon } from './icons';
 import { Help, helpOpen, useHotkey } from './keys';
 import { ProblemCard } from './problem';
 import { followLinks, navigate, place } from './router';
+import { InsecureBanner, SignedIn, SignIn } from './sign-in';
 import { chooseTheme, theme, type Theme } from './theme';
 import { now } from './time';
 
@@ -37,6 +38,7 @@ function usePage(name: keyof typeof pages | 'unknown') {
 function Content() {
   const { route } = place.value;
   const { Page, failed } = usePage(route.page);
+  if (connection.value.state === 'signed-out') return <SignIn />;
   if (route.page === 'unknown') {
     return (
       <ProblemCard problem={{ title: 'There is no such page',
@@ -61,10 +63,14 @@ function Content() {
 
 function ConnectionState() {
   const is = connection.value;
-  const said = is.state === 'waiting' ? is.reason : is.state;
+  const said = is.state === 'waiting' ? is.reason
+    : is.state === 'signed-out' ? 'Not signed in' : is.state;
   useEffect(() => announce(is.state === 'waiting' ? `Not connected. ${said}` : said), [said]);
   if (is.state === 'connected') {
     return <p class="connection ok"><span class="lamp" /><span>Connected</span></p>;
+  }
+  if (is.state === 'signed-out') {
+    return <p class="connection warn"><span class="lamp" /><span>Not signed in</span></p>;
   }
   if (is.state === 'connecting') {
     return <p class="connection warn"><span class="lamp" /><span>Connecting…</span></p>;
@@ -137,10 +143,12 @@ export function Shell() {
         <Navigation />
         <span class="grow" />
         <ConnectionState />
+        <SignedIn />
         <ThemeToggle />
         <button class="button quiet icon" aria-label="Keyboard help" title="Keyboard help (?)"
           onClick={() => { helpOpen.value = true; }}>?</button>
       </header>
+      <div class="banners"><InsecureBanner /></div>
       <main id="main" tabIndex={-1}><Content /></main>
       <Help />
       <Announcements />

@@ -33,8 +33,9 @@ const dayAndTime = new Intl.DateTimeFormat(
   undefined, { month: 'short', day: 'numeric', hour: '2-digit', minute: '2-digit' });
 const exact = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'medium' });
 
-/** The time of day, with the date where that is another day. */
+/** The time of day, with the date where that is another day; nothing where it is hidden from us. */
 export function clockTime(ts: string): string {
+  if (ts === '') return '';
   const time = new Date(ts);
   const sameDay = time.toDateString() === new Date().toDateString();
   return (sameDay ? timeOfDay : dayAndTime).format(time);
