@@ -67,7 +67,7 @@ void ask_get(struct text *text, const char *path, ...)
     va_start(arguments, path);
     add_arguments(text, path, arguments);
     va_end(arguments);
-    text_format(text, " HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    text_format(text, " HTTP/1.1\r\n%s\r\n", http_host);
 }
 
 void ask_post(struct text *text, const char *body, size_t body_size, const char *path, ...)
@@ -80,9 +80,9 @@ void ask_post(struct text *text, const char *body, size_t body_size, const char 
     add_arguments(text, path, arguments);
     va_end(arguments);
     text_format(text,
-                " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                " HTTP/1.1\r\n%sContent-Type: application/json\r\n"
                 "Content-Length: %zu\r\n\r\n",
-                body_size);
+                http_host, body_size);
     text_add(text, body, body_size);
 }
 

@@ -24,7 +24,7 @@
 #include <unistd.h>
 
 enum { COMMAND_MAX = 100000, BATCH_MAX = 10000, AGENTS_MAX = 1000 };
-enum { HEAD_ROOM = 256, EVENTS_AT_ONCE = 64 };
+enum { HEAD_ROOM = 256 + HTTP_HOST_BYTES, EVENTS_AT_ONCE = 64 };
 
 /* One connection, and the sessions first, first + connections, … that it fills. */
 struct lane {
@@ -109,11 +109,12 @@ static enum http_result send_batch(const struct fill *fill, struct lane *lane)
     size += (end - n) * fill->message_size;
     body[0] = '['; /* in the place of the first comma */
     body[size++] = ']';
-    int head_size = snprintf(head, sizeof(head),
-                             "POST /v1/sessions/%s%llu/commands?atomic=true HTTP/1.1\r\n"
-                             "Host: localhost\r\nContent-Type: application/json\r\n"
-                             "Content-Length: %zu\r\n\r\n",
-                             fill->options->prefix, (unsigned long long)lane->session, size);
+    int head_size =
+        snprintf(head, sizeof(head),
+                 "POST /v1/sessions/%s%llu/commands?atomic=true HTTP/1.1\r\n"
+                 "%sContent-Type: application/json\r\n"
+                 "Content-Length: %zu\r\n\r\n",
+                 fill->options->prefix, (unsigned long long)lane->session, http_host, size);
     memcpy(body - head_size, head, (size_t)head_size);
     lane->expected = end;
     lane->began_ns = process_now_ns();

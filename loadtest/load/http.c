@@ -4,12 +4,26 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+char http_host[HTTP_HOST_BYTES] = "Host: localhost\r\n";
+
+bool http_set_token(const char *token)
+{
+    size_t n = strlen(token);
+
+    if (n == 0 || n > HTTP_TOKEN_BYTES || strpbrk(token, " \t\r\n") != NULL)
+        return false;
+    snprintf(http_host, sizeof(http_host), "Host: localhost\r\nAuthorization: Bearer %s\r\n",
+             token);
+    return true;
+}
 
 bool http_parse_url(const char *url, struct sockaddr_in *address)
 {

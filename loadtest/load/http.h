@@ -18,8 +18,10 @@
 #include <stdint.h>
 
 enum {
-    HTTP_HEAD_BYTES = 4096, /* of an answer, at most: more is a failure */
-    HTTP_TAIL_BYTES = 512,  /* of a body that are kept, its last */
+    HTTP_HEAD_BYTES = 4096,  /* of an answer, at most: more is a failure */
+    HTTP_TAIL_BYTES = 512,   /* of a body that are kept, its last */
+    HTTP_TOKEN_BYTES = 1024, /* of a token, at most */
+    HTTP_HOST_BYTES = HTTP_TOKEN_BYTES + 64,
 };
 
 enum http_result { HTTP_MORE, HTTP_DONE, HTTP_FAILED };
@@ -59,6 +61,11 @@ struct http {
     size_t body_size, body_room;
 };
 
+/* What follows the first line of every request: Host, and the token if there is one. */
+extern char http_host[HTTP_HOST_BYTES];
+/* From now on requests have this bearer token. False: it is none, or too long. Before others run.
+ */
+bool http_set_token(const char *token);
 /* Takes "http://ADDRESS:PORT" (IPv4) apart. False: it is something else. */
 bool http_parse_url(const char *url, struct sockaddr_in *address);
 /* Connects; the socket does not block from then on. False: errno says why. */

@@ -58,7 +58,8 @@ struct idle {
     struct loop loop;
     struct meter meter;
     struct meter told_meter; /* on when the event is written */
-    char path[WATCHERS_PATH_BYTES + 1], post[WATCHERS_PATH_BYTES + 1], request[512];
+    char path[WATCHERS_PATH_BYTES + 1], post[WATCHERS_PATH_BYTES + 1],
+        request[512 + HTTP_HOST_BYTES];
     struct watchers watchers;
     struct writers writers;
     struct deliveries deliveries;
@@ -353,7 +354,7 @@ static void set_up(struct idle *idle)
     snprintf(idle->path, sizeof(idle->path), "/v1/sessions/%s{}/stream", prefix);
     snprintf(idle->post, sizeof(idle->post), "/v1/sessions/%s{}/commands", prefix);
     snprintf(idle->request, sizeof(idle->request),
-             "GET /v1/sessions/%s0/events?limit=1 HTTP/1.1\r\nHost: localhost\r\n\r\n", prefix);
+             "GET /v1/sessions/%s0/events?limit=1 HTTP/1.1\r\n%s\r\n", prefix, http_host);
     idle->watchers = (struct watchers){.loop = &idle->loop,
                                        .address = &options->address,
                                        .path = idle->path,

@@ -17,8 +17,8 @@
 #include <sys/resource.h>
 
 static const struct mode *const modes[] = {
-    &mode_post, &mode_batch, &mode_request, &mode_fill,    &mode_watch, &mode_ws,
-    &mode_idle, &mode_wait,  &mode_mixed,   &mode_recover, &mode_mcp,   &mode_mcp_wait,
+    &mode_post, &mode_batch, &mode_request, &mode_fill, &mode_watch,    &mode_ws,    &mode_idle,
+    &mode_wait, &mode_mixed, &mode_recover, &mode_mcp,  &mode_mcp_wait, &mode_crowd,
 };
 enum { MODES = sizeof(modes) / sizeof(modes[0]) };
 
@@ -34,6 +34,7 @@ static void on_signal(int signal)
 
 static const char common_help[] =
     "  --url URL          of the server, http://ADDRESS:PORT\n"
+    "  --token TOKEN      a bearer token that every request has (default: none)\n"
     "  --pid PID          of the server, for its CPU time and memory (default: not measured)\n"
     "  --seconds S        how long is measured\n"
     "  --warmup S         what goes before and is not measured, but verified\n"
@@ -131,6 +132,10 @@ static bool common_option(const struct mode *mode, struct load_options *options,
         if (!http_parse_url(value, &options->address))
             option_refuse(
                 "--url is \"%s\", and has to be http://ADDRESS:PORT, with an IPv4 address", value);
+    } else if (strcmp(name, "--token") == 0) {
+        if (!http_set_token(value))
+            option_refuse("--token has to be a token of at most %d bytes, without spaces",
+                          HTTP_TOKEN_BYTES);
     } else if (strcmp(name, "--target") == 0) {
         options->target = option_word(name, value, mode->targets != NULL ? mode->targets : "atoll");
     } else if (strcmp(name, "--prefix") == 0) {

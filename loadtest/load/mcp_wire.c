@@ -18,10 +18,10 @@ static size_t put_head(struct text *text, const char *session, const char *agent
 
     text->n = 0;
     text_format(text,
-                "POST /v1/sessions/%s/agents/%s/mcp HTTP/1.1\r\nHost: localhost\r\n"
+                "POST /v1/sessions/%s/agents/%s/mcp HTTP/1.1\r\n%s"
                 "Content-Type: application/json\r\n"
                 "Accept: application/json, text/event-stream\r\nContent-Length: ",
-                session, agent);
+                session, agent, http_host);
     size_t at = text->n;
     text_format(text, "%s\r\n", hole);
     return at;

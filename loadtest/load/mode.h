@@ -58,6 +58,6 @@ struct mode {
 extern volatile sig_atomic_t load_stopped;
 
 extern const struct mode mode_post, mode_batch, mode_ws, mode_watch, mode_idle, mode_wait,
-    mode_mixed, mode_recover, mode_fill, mode_request, mode_mcp, mode_mcp_wait;
+    mode_mixed, mode_recover, mode_fill, mode_request, mode_mcp, mode_mcp_wait, mode_crowd;
 
 #endif

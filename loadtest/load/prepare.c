@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { REQUEST_BYTES = 512, CONNECTIONS = 256 };
+enum { REQUEST_BYTES = 512 + HTTP_HOST_BYTES, CONNECTIONS = 256 };
 
 struct making {
     const struct load_options *options;
@@ -32,9 +32,9 @@ static struct drive_request make_session(void *context, struct drive_lane *lane)
         return (struct drive_request){NULL, 0};
     making->sessions[lane->number] = making->next;
     int n = snprintf(request, REQUEST_BYTES,
-                     "POST /v1/sessions/%s%u/commands HTTP/1.1\r\nHost: localhost\r\n"
+                     "POST /v1/sessions/%s%u/commands HTTP/1.1\r\n%s"
                      "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
-                     making->options->prefix, making->next, sizeof(body) - 1, body);
+                     making->options->prefix, making->next, http_host, sizeof(body) - 1, body);
     making->next++;
     return (struct drive_request){request, (size_t)n};
 }

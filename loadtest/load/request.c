@@ -70,13 +70,13 @@ static struct drive_request next(void *context, struct drive_lane *lane)
 
     put_path(asking, slot, path, sizeof(path));
     if (asking->body == NULL)
-        n = snprintf(slot->request, sizeof(slot->request),
-                     "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path);
+        n = snprintf(slot->request, sizeof(slot->request), "GET %s HTTP/1.1\r\n%s\r\n", path,
+                     http_host);
     else
         n = snprintf(slot->request, sizeof(slot->request),
-                     "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                     "POST %s HTTP/1.1\r\n%sContent-Type: application/json\r\n"
                      "Content-Length: %zu\r\n\r\n%s",
-                     path, strlen(asking->body), asking->body);
+                     path, http_host, strlen(asking->body), asking->body);
     return (struct drive_request){slot->request, (size_t)n};
 }
 

@@ -51,9 +51,9 @@ static void make_http(struct target *target, const char *path)
     put_commands(target, &body);
     text_format(&before, "POST %.*s", hole != NULL ? (int)(hole - path) : (int)strlen(path), path);
     text_format(&behind,
-                "%s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                "%s HTTP/1.1\r\n%sContent-Type: application/json\r\n"
                 "Content-Length: %zu\r\n\r\n",
-                hole != NULL ? hole + 2 : "", body.n);
+                hole != NULL ? hole + 2 : "", http_host, body.n);
     target->marker_at += behind.n;
     text_add(&behind, body.p, body.n);
     free(body.p);

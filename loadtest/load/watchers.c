@@ -1,5 +1,6 @@
 #include "watchers.h"
 
+#include "http.h"
 #include "mode.h"
 #include "process.h"
 
@@ -93,7 +94,7 @@ void watchers_wake(struct watchers *watchers)
 static void connect_one(struct watchers *watchers, uint64_t i)
 {
     struct reader *reader = &watchers->readers[i];
-    char path[WATCHERS_PATH_BYTES + 32], request[1024];
+    char path[WATCHERS_PATH_BYTES + 32], request[1024 + HTTP_HOST_BYTES];
     const char *id = watchers->last_event_id;
 
     *reader = (struct reader){.source.ready = on_ready,
@@ -106,10 +107,10 @@ static void connect_one(struct watchers *watchers, uint64_t i)
                               .unordered = watchers->unordered,
                               .seq = watchers->from >= 0 ? (uint64_t)watchers->from : 0};
     watchers_put_path(path, sizeof(path), watchers->path, reader->session);
-    int n = snprintf(
-        request, sizeof(request),
-        "GET %s HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n%s%s%s\r\n", path,
-        id != NULL ? "Last-Event-ID: " : "", id != NULL ? id : "", id != NULL ? "\r\n" : "");
+    int n = snprintf(request, sizeof(request),
+                     "GET %s HTTP/1.1\r\n%sAccept: text/event-stream\r\n%s%s%s\r\n", path,
+                     http_host, id != NULL ? "Last-Event-ID: " : "", id != NULL ? id : "",
+                     id != NULL ? "\r\n" : "");
     if (reader_connect(reader, watchers->address, request, (size_t)n))
         loop_add(watchers->loop, reader->fd, EPOLLIN | EPOLLRDHUP, &reader->source);
     else

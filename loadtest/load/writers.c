@@ -12,7 +12,7 @@
 #include <sys/epoll.h>
 
 enum {
-    HEAD_ROOM = 512,
+    HEAD_ROOM = 512 + HTTP_HOST_BYTES,
     COMMAND_ROOM = 256, /* of a command, besides what it is filled up with */
 };
 
@@ -116,9 +116,10 @@ static void write_next(struct writers *all, struct writer *writer, uint64_t bega
 
     watchers_put_path(path, sizeof(path), all->path, session);
     int n = snprintf(head, sizeof(head),
-                     "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: %s\r\n"
+                     "POST %s HTTP/1.1\r\n%sContent-Type: %s\r\n"
                      "Content-Length: %zu\r\n\r\n",
-                     path, all->kind == WRITERS_TEXT ? "text/plain" : "application/json", size);
+                     path, http_host, all->kind == WRITERS_TEXT ? "text/plain" : "application/json",
+                     size);
     memcpy(body - n, head, (size_t)n);
     writer->busy = true;
     writer->session = session;

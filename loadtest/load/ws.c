@@ -422,17 +422,17 @@ static void upgrade(struct sock *sock, const char *path)
 {
     struct loop *loop = &sock->all->loop;
     const struct sockaddr_in *address = &sock->all->options->address;
-    char request[1024], head[HEAD_BYTES_MAX + 1];
+    char request[1024 + HTTP_HOST_BYTES], head[HEAD_BYTES_MAX + 1];
     size_t n = 0;
     int one = 1;
 
     sock->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     int size = snprintf(request, sizeof(request),
-                        "GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
+                        "GET %s HTTP/1.1\r\n%sConnection: Upgrade\r\n"
                         "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
                         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
                         "Sec-WebSocket-Protocol: atoll.v1\r\n\r\n",
-                        path);
+                        path, http_host);
     if (sock->fd < 0 ||
         connect(sock->fd, (const struct sockaddr *)address, sizeof(*address)) != 0 ||
         setsockopt(sock->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) != 0 ||
