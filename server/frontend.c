@@ -125,22 +125,20 @@ static bool check_node(struct exchange *exchange)
     return false;
 }
 
-/* Route, query and headers; what is wrong with them is answered. */
-static bool read_call(struct exchange *exchange, struct call *call)
+/* Query and headers; what is wrong with them, or with the route (`rc`, `why`), is answered. */
+static bool read_call(struct exchange *exchange, struct call *call, int rc,
+                      struct core_refusal *why)
 {
     struct frontend *frontend = exchange->frontend;
     const struct config *config = frontend->shared->config;
     const h2o_req_t *req = exchange->req;
-    struct str method = {req->input.method.base, req->input.method.len};
     struct query_limits limits = {(uint32_t)config->page_limit, (uint32_t)config->page_limit_max};
-    struct core_refusal why;
 
-    int rc = router_match(method, call->target, &frontend->scratch, &exchange->match, &why);
     if (rc == 0)
         rc = query_parse(exchange->match.query, exchange->match.route, &limits, &frontend->scratch,
-                         &call->query, &why);
+                         &call->query, why);
     if (rc != 0) {
-        exchange_refuse(exchange, (unsigned)rc, &why);
+        exchange_refuse(exchange, (unsigned)rc, why);
         return false;
     }
     if (call->headers.twice != NULL) {
@@ -228,15 +226,20 @@ static int on_req(h2o_handler_t *self, h2o_req_t *req)
 {
     struct frontend *frontend = ((struct handler *)self)->frontend;
     struct exchange *exchange = exchange_new(frontend, req);
+    struct core_refusal why; /* good where there is no such route */
     struct call call;
 
     arena_reset(&frontend->scratch);
     call_read_target(req, &frontend->scratch, &call);
     call_read_headers(req, &call.headers);
     trace_begin(exchange, &call.headers);
-    if (!check_head(exchange) || !check_access(exchange, &call) || !cors_begin(exchange, &call) ||
-        !read_call(exchange, &call) || !shares_enter_address(exchange) ||
-        !guard_enter(exchange, &call) || !shares_enter(exchange))
+    int rc = router_match((struct str){req->input.method.base, req->input.method.len}, call.target,
+                          &frontend->scratch, &exchange->match, &why);
+    /* The rate of its address first: it holds for what is refused, too. */
+    if (!shares_enter_address(exchange) || !check_head(exchange) ||
+        !check_access(exchange, &call) || !cors_begin(exchange, &call) ||
+        !read_call(exchange, &call, rc, &why) || !guard_enter(exchange, &call) ||
+        !shares_enter(exchange))
         return 0;
     if (frontend->draining_ms != 0 && !is_probe(exchange->match.route))
         exchange_refuse_text(exchange, REQUEST_E_UNAVAILABLE, NULL, "The server is about to stop.");

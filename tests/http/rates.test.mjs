@@ -151,6 +151,21 @@ describe('the rate of a token', () => {
 });
 
 describe('the rate of an address', () => {
+  it('holds for what is refused, too', async (t) => {
+    const server = await serve(t, { args: ['--rate-address', '6/h'] });
+    refused(await server.get('/nowhere', { check: false }), 404, 'unknown-route');
+    refused(await server.get('/v1/sessions?limit=x'), 400, 'malformed');
+    refused(await server.get('/v1/sessions', { headers: { host: 'elsewhere' } }), 403,
+      'forbidden-host');
+    refused(await server.get('/v1/sessions', { headers: { origin: 'http://elsewhere' } }), 403,
+      'forbidden-origin');
+    refused(await server.delete('/v1/sessions'), 405, 'method-not-allowed');
+    refused(await server.get('/v1/sessions/nobody'), 404, 'unknown-session');
+    for (const path of ['/nowhere', '/v1/sessions?limit=x', '/v1/sessions'])
+      assertTooMany(await server.get(path, { check: false }), 'address');
+    expect(await server.get('/healthz'), 200);
+  });
+
   it('holds for all its tokens together, and for those that have none', async (t) => {
     const { server, caller } = await limited(t, ['--rate-address', '6/h']);
     for (const sub of ['ann', 'bob']) {
