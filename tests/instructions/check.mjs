@@ -138,7 +138,7 @@ const stages = [
     { name: "shard, followed", label: "shard, and a frame for who watches" },
     { name: "POST", label: "POST: from read to write, h2o's part too" },
     { name: "POST, watched", label: "POST, and its event told to who watches" },
-    { name: "POST, token", label: "POST with a token, which the connection has brought before" },
+    { name: "POST, token", label: "POST with a token that its connection knows" },
     { name: "rings and log", label: "of the shard: rings, record, log", told: true,
         of: (row) =>
             row("shard") - sum(["decide", "apply", "encode", "chain", "answer"].map(row)) },
