@@ -11,6 +11,53 @@ note() {
     printf '%s\n' "$*" >&2
 }
 
+# read_options "PART..." OPTION...: what scripts take that measure in parts: rounds, seconds (the caller
+# has set a default), scale, dir, build, must_build, atoll_options, parts.
+read_options() {
+    local all_parts=$1
+    shift
+    rounds=5 scale=1 build=$root/build dir="" parts=() must_build=yes atoll_options=()
+    while (($#)); do
+        case $1 in
+        --scale) scale=${2:?} && shift 2 ;;
+        --rounds) rounds=${2:?} && shift 2 ;;
+        --seconds) seconds=${2:?} && shift 2 ;;
+        --dir) dir=${2:?} && shift 2 ;;
+        --build) build=${2:?} && shift 2 ;;
+        --no-build) must_build="" && shift ;;
+        --atoll-option) atoll_options+=("${2:?}") && shift 2 ;;
+        *)
+            [[ " $all_parts " == *" $1 "* ]] || {
+                echo "usage: loadtest/${0##*/} [--rounds N] [--seconds N] [--scale F] [--dir DIR]" \
+                    "[--build DIR] [--no-build] [--atoll-option OPTION]... [PART]..." >&2
+                echo "a PART is one of: $all_parts" >&2
+                exit 2
+            }
+            parts+=("$1") && shift
+            ;;
+        esac
+    done
+    # shellcheck disable=SC2206
+    ((${#parts[@]})) || parts=($all_parts)
+}
+
+# need_machine FILES: two cores, and as many open files.
+need_machine() {
+    (($(nproc) >= 2)) || fail "needs two cores, one for the server and one for the load"
+    (($(ulimit -Hn) >= $1)) || fail "a process may open only $(ulimit -Hn) files, not $1"
+    ulimit -n "$(ulimit -Hn)"
+}
+
+# build_programs TARGET...: in the tree `build`; after --no-build its programs are taken as they are.
+build_programs() {
+    local target
+    [[ -n $must_build ]] || return 0
+    note "Building"
+    for target in "$@"; do
+        build_tree "$build" "$target" -DCMAKE_BUILD_TYPE=Release -DATOLL_LOADTEST=ON
+    done
+}
+
 calc() {
     awk "BEGIN { printf \"%.3f\", $1 }"
 }

@@ -26,43 +26,13 @@ source "$root/deploy/packages.sh"
 # shellcheck source=loadtest/measure.sh
 source "$root/loadtest/measure.sh"
 
-all_parts="auth flood slow"
-rounds=5 seconds=10 scale=1 build=$root/build dir="" parts=() must_build=yes atoll_options=()
-while (($#)); do
-    case $1 in
-    --scale) scale=${2:?} && shift 2 ;;
-    --rounds) rounds=${2:?} && shift 2 ;;
-    --seconds) seconds=${2:?} && shift 2 ;;
-    --dir) dir=${2:?} && shift 2 ;;
-    --build) build=${2:?} && shift 2 ;;
-    --no-build) must_build="" && shift ;;
-    --atoll-option) atoll_options+=("${2:?}") && shift 2 ;;
-    *)
-        [[ " $all_parts " == *" $1 "* ]] || {
-            echo "usage: loadtest/safety.sh [--rounds N] [--seconds N] [--scale F] [--dir DIR]" \
-                "[--build DIR] [--no-build] [--atoll-option OPTION]... [PART]..." >&2
-            echo "a PART is one of: $all_parts" >&2
-            exit 2
-        }
-        parts+=("$1") && shift
-        ;;
-    esac
-done
-# shellcheck disable=SC2206
-((${#parts[@]})) || parts=($all_parts)
+seconds=10
+read_options "auth flood slow" "$@"
 
 crowd_size=$(scaled 5000)
-(($(nproc) >= 2)) || fail "needs two cores, one for the server and one for the load"
-(($(ulimit -Hn) >= crowd_size + 1000)) ||
-    fail "a process may open only $(ulimit -Hn) files, not $((crowd_size + 1000))"
-ulimit -n "$(ulimit -Hn)"
+need_machine "$((crowd_size + 1000))"
 need_packages "${atoll_packages[@]}" libcurl4-openssl-dev libjansson-dev util-linux
-if [[ -n $must_build ]]; then # else the tree's programs are taken as they are
-    note "Building"
-    for target in atoll atoll-load; do
-        build_tree "$build" "$target" -DCMAKE_BUILD_TYPE=Release -DATOLL_LOADTEST=ON
-    done
-fi
+build_programs atoll atoll-load
 
 atoll=$build/atoll load=$build/loadtest/atoll-load last_core=$(($(nproc) - 1))
 tmp=$(mktemp -d "${dir:-$build}/safety.XXXXXX")

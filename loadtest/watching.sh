@@ -33,41 +33,12 @@ source "$root/deploy/packages.sh"
 # shellcheck source=loadtest/measure.sh
 source "$root/loadtest/measure.sh"
 
-all_parts="fanout merged latency stopped idle resume socket"
-rounds=5 seconds=5 scale=1 build=$root/build dir="" parts=() must_build=yes atoll_options=()
-while (($#)); do
-    case $1 in
-    --scale) scale=${2:?} && shift 2 ;;
-    --rounds) rounds=${2:?} && shift 2 ;;
-    --seconds) seconds=${2:?} && shift 2 ;;
-    --dir) dir=${2:?} && shift 2 ;;
-    --build) build=${2:?} && shift 2 ;;
-    --no-build) must_build="" && shift ;;
-    --atoll-option) atoll_options+=("${2:?}") && shift 2 ;;
-    *)
-        [[ " $all_parts " == *" $1 "* ]] || {
-            echo "usage: loadtest/watching.sh [--rounds N] [--seconds N] [--scale F] [--dir DIR]" \
-                "[--build DIR] [--no-build] [--atoll-option OPTION]... [PART]..." >&2
-            echo "a PART is one of: $all_parts" >&2
-            exit 2
-        }
-        parts+=("$1") && shift
-        ;;
-    esac
-done
-# shellcheck disable=SC2206
-((${#parts[@]})) || parts=($all_parts)
+seconds=5
+read_options "fanout merged latency stopped idle resume socket" "$@"
 
-(($(nproc) >= 2)) || fail "needs two cores, one for the server and one for the load"
-(($(ulimit -Hn) >= 16000)) || fail "a process may open only $(ulimit -Hn) files, not 16000"
-ulimit -n "$(ulimit -Hn)"
+need_machine "16000"
 need_packages "${atoll_packages[@]}" libcurl4-openssl-dev libjansson-dev curl util-linux
-if [[ -n $must_build ]]; then # else the tree's programs are taken as they are
-    note "Building"
-    for target in atoll atoll-load sendloop; do
-        build_tree "$build" "$target" -DCMAKE_BUILD_TYPE=Release -DATOLL_LOADTEST=ON
-    done
-fi
+build_programs atoll atoll-load sendloop
 
 atoll=$build/atoll programs=$build/loadtest last_core=$(($(nproc) - 1))
 tmp=$(mktemp -d "${dir:-$build}/watching.XXXXXX")
